@@ -1,0 +1,169 @@
+"""The configuration sections of mesos_dns: what can be set, its unit, its default and its meaning.
+
+The structs are decoded by msgspec with unknown keys refused; `agent.config` reads the file, finds
+the key path and the nearest name for an error, and prints the reference from the descriptions here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+class Duration(float):
+    """Seconds, written in the file as text with a unit ("500ms", "15m") or as a number of seconds."""
+
+    @classmethod
+    def parse(cls, value: object) -> Duration:
+        """Read a duration. Raises ValueError with what was expected."""
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+            return cls(value)
+        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError(f"expected a duration such as \"500ms\", \"10s\" or \"15m\", got {value!r}")
+        return cls(float(match[1]) * _UNITS[match[2]])
+
+    def __str__(self) -> str:
+        for unit in ("d", "h", "m", "s"):
+            if self and self % _UNITS[unit] == 0:
+                return f"{int(self / _UNITS[unit])}{unit}"
+        return f"{int(self * 1000)}ms" if self else "0s"
+
+
+def decode_hook(kind: type, value: object) -> object:
+    """msgspec's dec_hook for the types of this module."""
+    if kind is Duration:
+        return Duration.parse(value)
+    raise NotImplementedError(f"no decoder for {kind}")
+
+
+def schema_hook(kind: type) -> dict[str, Any]:
+    """msgspec's schema_hook for the types of this module (JSON Schema 2020-12)."""
+    if kind is Duration:
+        return {
+            "anyOf": [
+                {"type": "string", "pattern": "^" + _DURATION.pattern + "$"},
+                {"type": "number", "minimum": 0},
+            ]
+        }
+    raise NotImplementedError(f"no schema for {kind}")
+
+
+def host_port(text: str, default_port: int = 0) -> tuple[str, int]:
+    """Split "10.0.0.1:53", "[::]:53", "::1" or "host" into (host, port). Raises ValueError."""
+    host, port = text, ""
+    if text.startswith("["):
+        host, closing, port = text[1:].partition("]")
+        if not closing or (port and not port.startswith(":")):
+            raise ValueError(f"expected [IPv6]:PORT, got {text!r}")
+        port = port[1:]
+    elif text.count(":") == 1:
+        host, port = text.split(":")
+    if port and not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError(f"expected a port from 0 to 65535 at the end of {text!r}")
+    if not host and not port:
+        raise ValueError(f"expected HOST:PORT, got {text!r}")
+    return host or "0.0.0.0", int(port) if port else default_port  # noqa: S104 - ":53" means every address
+
+
+Text: TypeAlias = str
+Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
+Listen: TypeAlias = Annotated[str, Meta(min_length=2, description="HOST:PORT; IPv6 as [::]:PORT")]
+IpSource: TypeAlias = Literal["netinfo", "docker", "mesos", "host"]
+
+
+class MesosConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[mesos]`: which cluster to follow, and how to speak to its masters."""
+
+    masters: Annotated[
+        tuple[str, ...],
+        Meta(description="the masters, HOST:PORT or http(s)://HOST:PORT; their order numbers master0, master1, …"),
+    ] = ()
+    zk: Annotated[str, Meta(description="zk://HOST:PORT,…/PATH of the masters' election; needs the ZooKeeper source")] = ""
+    name: Annotated[str, Meta(min_length=1, description="the cluster's name in the catalog")] = "mesos"
+    ca_file: Annotated[str, Meta(description="PEM file of the authorities that sign the masters' certificates")] = ""
+    cert_file: Annotated[str, Meta(description="PEM file of the client certificate for the masters")] = ""
+    key_file: Annotated[str, Meta(description="PEM file of the client certificate's key")] = ""
+    tls_verify: Annotated[bool, Meta(description="verify the masters' certificates")] = True
+    auth: Annotated[Literal["none", "basic", "iam"], Meta(description="how to authenticate to the masters")] = "none"
+    principal: Annotated[str, Meta(description="user name for basic authentication")] = ""
+    secret: Annotated[str, Meta(description="password for basic authentication (better: secret_file)")] = ""
+    secret_file: Annotated[str, Meta(description="file whose first line is the password")] = ""
+    iam_config_file: Annotated[str, Meta(description="DC/OS service account file (JSON with uid, private_key, login_endpoint)")] = ""
+    connect_timeout: Annotated[Duration, Meta(description="time to connect and to get a response's head")] = Duration(5)
+    timeout: Annotated[Duration, Meta(description="time for one whole snapshot to arrive")] = Duration(300)
+    resync: Annotated[Duration, Meta(description="full comparison with the master, jittered; 0 turns it off")] = Duration(900)
+    poll: Annotated[Duration, Meta(description="pause between reads of /state on masters without the operator API")] = Duration(10)
+    reregister_timeout: Annotated[
+        Duration, Meta(description="how long tasks of agents that a new leader has not heard of yet stay")
+    ] = Duration(600)
+
+
+class DnsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[dns]`: the authoritative server, its names and where other names are forwarded."""
+
+    listen: Annotated[tuple[Listen, ...], Meta(min_length=1, description="addresses for UDP and TCP")] = ("0.0.0.0:53",)  # noqa: S104 - a DNS server serves its network
+    domain: Annotated[str, Meta(min_length=1, description="the cluster's domain")] = "mesos"
+    ttl: Annotated[int, Meta(ge=0, le=2147483647, description="seconds, of records in `domain`")] = 60
+    srv_weight: Annotated[int, Meta(ge=0, le=65535, description="weight of SRV records (priority is 0)")] = 1
+    forward: Annotated[tuple[str, ...], Meta(description="IP[:PORT] of servers for other names; empty: refuse them")] = ()
+    zones: Annotated[dict[str, tuple[str, ...]], Meta(description="zone → IP[:PORT] of its servers; the longest suffix wins")] = {}
+    forward_timeout: Annotated[Duration, Meta(description="time for one exchange with one upstream")] = Duration(5)
+    recursion: Annotated[bool, Meta(description="announce recursion (RA) when forwarding is on")] = True
+    ip_sources: Annotated[
+        tuple[IpSource, ...], Meta(min_length=1, description="where a task's address comes from; the first that has one wins")
+    ] = ("netinfo", "mesos", "host")
+    enforce_rfc952: Annotated[bool, Meta(description="labels of at most 24 characters that start with a letter")] = False
+    health: Annotated[
+        Literal["ignore", "exclude-unhealthy"],
+        Meta(description="leave out unhealthy tasks (never to an empty answer), or ignore health"),
+    ] = "exclude-unhealthy"
+    directory: Annotated[
+        str, Meta(description="parent of DC/OS' zones (dcos., mesos.); empty: do not serve them")
+    ] = "thisdcos.directory"
+    directory_ttl: Annotated[int, Meta(ge=0, le=2147483647, description="seconds, of records in DC/OS' zones")] = 5
+    soa_mname: Annotated[str, Meta(description="primary name server; empty: ns1.DOMAIN")] = ""
+    soa_rname: Annotated[str, Meta(description="responsible mailbox as a name; empty: root.SOA_MNAME")] = ""
+    soa_refresh: Annotated[int, Meta(ge=0, le=2147483647, description="seconds")] = 60
+    soa_retry: Annotated[int, Meta(ge=0, le=2147483647, description="seconds")] = 600
+    soa_expire: Annotated[int, Meta(ge=0, le=2147483647, description="seconds")] = 86400
+    soa_minttl: Annotated[
+        int | None, Meta(description="seconds that a negative answer may be cached (RFC 2308); default: ttl")
+    ] = None
+    max_udp_payload: Annotated[
+        int, Meta(ge=512, le=4096, description="bytes, largest UDP answer with EDNS (RFC 6891; 1232 avoids fragments)")
+    ] = 1232
+    tcp_idle: Annotated[Duration, Meta(description="idle time after which a TCP connection is closed (RFC 7766)")] = Duration(10)
+    tcp_clients: Annotated[int, Meta(ge=1, description="TCP connections at most")] = 1000
+    forward_clients: Annotated[int, Meta(ge=1, description="forwarded questions in flight at most")] = 1024
+
+
+class FileConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[file]`: static records, from files in the master-file format (RFC 1035 §5)."""
+
+    paths: Annotated[tuple[str, ...], Meta(description="zone files; one with a SOA record is served as a zone of its own")] = ()
+    interval: Annotated[Duration, Meta(description="how often the files are looked at for changes")] = Duration(2)
+
+
+class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[api]`: the lookup API (read only)."""
+
+    listen: Annotated[tuple[Listen, ...], Meta(min_length=1, description="addresses")] = ("127.0.0.1:8123",)
+    cert_file: Annotated[str, Meta(description="PEM file of the certificate; empty: plain HTTP")] = ""
+    key_file: Annotated[str, Meta(description="PEM file of the certificate's key")] = ""
+    client_ca_file: Annotated[str, Meta(description="PEM file of authorities; clients must then show a certificate")] = ""
+    token_file: Annotated[str, Meta(description="file with a bearer token that every request except /livez and /readyz must carry")] = ""
+    enumeration: Annotated[bool, Meta(description="serve /v1/axfr and /v1/enumerate")] = True
+
+
+class StateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[state]`: the catalog that is saved in state_dir and served, stale, after a restart."""
+
+    max_age: Annotated[Duration, Meta(description="a saved catalog older than this is not served")] = Duration(86400)
+    interval: Annotated[Duration, Meta(description="the shortest time between two saves")] = Duration(5)
