@@ -1,0 +1,1 @@
+"""One process per node: reads the config and wires the parts together."""

@@ -1,0 +1,1 @@
+"""Virtual addresses to live tasks, in the kernel. Nothing is here yet."""

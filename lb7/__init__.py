@@ -1,0 +1,1 @@
+"""The edge: HTTP in, tasks out, and the signal that scales them. Nothing is here yet."""

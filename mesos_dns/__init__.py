@@ -1,0 +1,1 @@
+"""The directory of what runs where, and the DNS that tells it."""
