@@ -26,7 +26,7 @@ class Duration(float):
             return cls(value)
         match = _DURATION.fullmatch(value) if isinstance(value, str) else None
         if match is None:
-            raise ValueError(f"expected a duration such as \"500ms\", \"10s\" or \"15m\", got {value!r}")
+            raise ValueError(f'expected a duration such as "500ms", "10s" or "15m", got {value!r}')
         return cls(float(match[1]) * _UNITS[match[2]])
 
     def __str__(self) -> str:
@@ -85,7 +85,9 @@ class MesosConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         tuple[str, ...],
         Meta(description="the masters, HOST:PORT or http(s)://HOST:PORT; their order numbers master0, master1, …"),
     ] = ()
-    zk: Annotated[str, Meta(description="zk://HOST:PORT,…/PATH of the masters' election; needs the ZooKeeper source")] = ""
+    zk: Annotated[
+        str, Meta(description="zk://HOST:PORT,…/PATH of the masters' election; needs the ZooKeeper source")
+    ] = ""
     name: Annotated[str, Meta(min_length=1, description="the cluster's name in the catalog")] = "mesos"
     ca_file: Annotated[str, Meta(description="PEM file of the authorities that sign the masters' certificates")] = ""
     cert_file: Annotated[str, Meta(description="PEM file of the client certificate for the masters")] = ""
@@ -95,11 +97,17 @@ class MesosConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     principal: Annotated[str, Meta(description="user name for basic authentication")] = ""
     secret: Annotated[str, Meta(description="password for basic authentication (better: secret_file)")] = ""
     secret_file: Annotated[str, Meta(description="file whose first line is the password")] = ""
-    iam_config_file: Annotated[str, Meta(description="DC/OS service account file (JSON with uid, private_key, login_endpoint)")] = ""
+    iam_config_file: Annotated[
+        str, Meta(description="DC/OS service account file (JSON with uid, private_key, login_endpoint)")
+    ] = ""
     connect_timeout: Annotated[Duration, Meta(description="time to connect and to get a response's head")] = Duration(5)
     timeout: Annotated[Duration, Meta(description="time for one whole snapshot to arrive")] = Duration(300)
-    resync: Annotated[Duration, Meta(description="full comparison with the master, jittered; 0 turns it off")] = Duration(900)
-    poll: Annotated[Duration, Meta(description="pause between reads of /state on masters without the operator API")] = Duration(10)
+    resync: Annotated[Duration, Meta(description="full comparison with the master, jittered; 0 turns it off")] = (
+        Duration(900)
+    )
+    poll: Annotated[Duration, Meta(description="pause between reads of /state on masters without the operator API")] = (
+        Duration(10)
+    )
     reregister_timeout: Annotated[
         Duration, Meta(description="how long tasks of agents that a new leader has not heard of yet stay")
     ] = Duration(600)
@@ -108,25 +116,32 @@ class MesosConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class DnsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[dns]`: the authoritative server, its names and where other names are forwarded."""
 
-    listen: Annotated[tuple[Listen, ...], Meta(min_length=1, description="addresses for UDP and TCP")] = ("0.0.0.0:53",)  # noqa: S104 - a DNS server serves its network
+    listen: Annotated[tuple[Listen, ...], Meta(min_length=1, description="addresses for UDP and TCP")] = ("0.0.0.0:53",)
     domain: Annotated[str, Meta(min_length=1, description="the cluster's domain")] = "mesos"
     ttl: Annotated[int, Meta(ge=0, le=2147483647, description="seconds, of records in `domain`")] = 60
     srv_weight: Annotated[int, Meta(ge=0, le=65535, description="weight of SRV records (priority is 0)")] = 1
-    forward: Annotated[tuple[str, ...], Meta(description="IP[:PORT] of servers for other names; empty: refuse them")] = ()
-    zones: Annotated[dict[str, tuple[str, ...]], Meta(description="zone → IP[:PORT] of its servers; the longest suffix wins")] = {}
+    forward: Annotated[
+        tuple[str, ...], Meta(description="IP[:PORT] of servers for other names; empty: refuse them")
+    ] = ()
+    zones: Annotated[
+        dict[str, tuple[str, ...]], Meta(description="zone → IP[:PORT] of its servers; the longest suffix wins")
+    ] = {}
     forward_timeout: Annotated[Duration, Meta(description="time for one exchange with one upstream")] = Duration(5)
     recursion: Annotated[bool, Meta(description="announce recursion (RA) when forwarding is on")] = True
     ip_sources: Annotated[
-        tuple[IpSource, ...], Meta(min_length=1, description="where a task's address comes from; the first that has one wins")
+        tuple[IpSource, ...],
+        Meta(min_length=1, description="where a task's address comes from; the first that has one wins"),
     ] = ("netinfo", "mesos", "host")
-    enforce_rfc952: Annotated[bool, Meta(description="labels of at most 24 characters that start with a letter")] = False
+    enforce_rfc952: Annotated[bool, Meta(description="labels of at most 24 characters that start with a letter")] = (
+        False
+    )
     health: Annotated[
         Literal["ignore", "exclude-unhealthy"],
         Meta(description="leave out unhealthy tasks (never to an empty answer), or ignore health"),
     ] = "exclude-unhealthy"
-    directory: Annotated[
-        str, Meta(description="parent of DC/OS' zones (dcos., mesos.); empty: do not serve them")
-    ] = "thisdcos.directory"
+    directory: Annotated[str, Meta(description="parent of DC/OS' zones (dcos., mesos.); empty: do not serve them")] = (
+        "thisdcos.directory"
+    )
     directory_ttl: Annotated[int, Meta(ge=0, le=2147483647, description="seconds, of records in DC/OS' zones")] = 5
     soa_mname: Annotated[str, Meta(description="primary name server; empty: ns1.DOMAIN")] = ""
     soa_rname: Annotated[str, Meta(description="responsible mailbox as a name; empty: root.SOA_MNAME")] = ""
@@ -139,7 +154,9 @@ class DnsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     max_udp_payload: Annotated[
         int, Meta(ge=512, le=4096, description="bytes, largest UDP answer with EDNS (RFC 6891; 1232 avoids fragments)")
     ] = 1232
-    tcp_idle: Annotated[Duration, Meta(description="idle time after which a TCP connection is closed (RFC 7766)")] = Duration(10)
+    tcp_idle: Annotated[Duration, Meta(description="idle time after which a TCP connection is closed (RFC 7766)")] = (
+        Duration(10)
+    )
     tcp_clients: Annotated[int, Meta(ge=1, description="TCP connections at most")] = 1000
     forward_clients: Annotated[int, Meta(ge=1, description="forwarded questions in flight at most")] = 1024
 
@@ -147,7 +164,9 @@ class DnsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 class FileConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[file]`: static records, from files in the master-file format (RFC 1035 §5)."""
 
-    paths: Annotated[tuple[str, ...], Meta(description="zone files; one with a SOA record is served as a zone of its own")] = ()
+    paths: Annotated[
+        tuple[str, ...], Meta(description="zone files; one with a SOA record is served as a zone of its own")
+    ] = ()
     interval: Annotated[Duration, Meta(description="how often the files are looked at for changes")] = Duration(2)
 
 
@@ -157,8 +176,12 @@ class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     listen: Annotated[tuple[Listen, ...], Meta(min_length=1, description="addresses")] = ("127.0.0.1:8123",)
     cert_file: Annotated[str, Meta(description="PEM file of the certificate; empty: plain HTTP")] = ""
     key_file: Annotated[str, Meta(description="PEM file of the certificate's key")] = ""
-    client_ca_file: Annotated[str, Meta(description="PEM file of authorities; clients must then show a certificate")] = ""
-    token_file: Annotated[str, Meta(description="file with a bearer token that every request except /livez and /readyz must carry")] = ""
+    client_ca_file: Annotated[
+        str, Meta(description="PEM file of authorities; clients must then show a certificate")
+    ] = ""
+    token_file: Annotated[
+        str, Meta(description="file with a bearer token that every request except /livez and /readyz must carry")
+    ] = ""
     enumeration: Annotated[bool, Meta(description="serve /v1/axfr and /v1/enumerate")] = True
 
 

@@ -120,7 +120,8 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     `networks` and `label_addresses` come from the newest TASK_RUNNING status; `label_addresses`
     holds ("docker" | "mesos", address) pairs that old containerizers put into status labels.
     `host_ports` are the ports of the task's resources, ranges expanded, in order.
-    `discovery_name` is "" when there is no DiscoveryInfo or it has no name.
+    `discovery_name` is "" when there is no DiscoveryInfo or it has no name. `duplicate` numbers
+    further tasks of one id (a /state document can hold them; mesos-dns publishes each): 0 is the first.
     """
 
     framework_id: str
@@ -140,10 +141,13 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     runtime: str = ""
     start_time: float = 0.0
     cluster: str = DEFAULT_CLUSTER
+    duplicate: int = 0
 
     @property
     def key(self) -> Key:
-        """("task", cluster, framework id, task id)."""
+        """("task", cluster, framework id, task id), and the number of a duplicate behind it."""
+        if self.duplicate:
+            return ("task", self.cluster, self.framework_id, self.id, str(self.duplicate))
         return ("task", self.cluster, self.framework_id, self.id)
 
 
@@ -224,9 +228,7 @@ class StaticRecords(msgspec.Struct, frozen=True, gc=False):
         return ("records", self.owner, str(self.rtype))
 
 
-Entity: TypeAlias = (
-    Node | Framework | Task | Leadership | App | HealthOverlay | VipAddress | StaticRecords
-)
+Entity: TypeAlias = Node | Framework | Task | Leadership | App | HealthOverlay | VipAddress | StaticRecords
 
 
 class Put(msgspec.Struct, frozen=True):

@@ -1,0 +1,122 @@
+"""Reading a DNS query strictly: header, one question, EDNS. Pure functions over bytes.
+
+`read_query` gives a `Query`, or a `Bad` that says which error to answer (RFC 8906 lists the odd
+queries that deserve a proper answer), or None for what must not be answered at all: packets that
+are no query (RFC 1035 §4.1.1 QR=1) or too short to carry an id.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 1, 2, 3, 4, 5, 16
+OPT = 41
+IN, ANY_CLASS = 1, 255
+RD, TC, AA, QR, RA, CD = 0x0100, 0x0200, 0x0400, 0x8000, 0x0080, 0x0010
+_UNPACK_HEADER = struct.Struct(">HHHHHH").unpack_from
+_UNPACK_RR = struct.Struct(">HHIH").unpack_from
+_UNPACK_PAIR = struct.Struct(">HH").unpack_from
+
+
+class Query(msgspec.Struct, frozen=True, gc=False):
+    """One question. `question` is as sent (name, type, class); `name` is folded, in wire form.
+
+    `payload` is the client's UDP limit in bytes (512 without EDNS, RFC 6891 §6.2.3).
+    """
+
+    id: int
+    flags: int
+    question: bytes
+    name: bytes
+    qtype: int
+    qclass: int
+    edns: bool
+    payload: int
+
+
+class Bad(msgspec.Struct, frozen=True, gc=False):
+    """A query that gets an error: rcode, and as much of its question as could be read."""
+
+    id: int
+    flags: int
+    rcode: int
+    question: bytes = b""
+    edns: bool = False
+
+
+def read_query(packet: bytes) -> Query | Bad | None:
+    """Read a query; see the module."""
+    if len(packet) < 12 or packet[2] & 0x80:
+        return None
+    ident, flags, questions, answers, authorities, additionals = _UNPACK_HEADER(packet)
+    if questions != 1:
+        return Bad(ident, flags, FORMERR if not flags & 0x7800 else NOTIMP)
+    end = question_end(packet)
+    if not end:
+        return Bad(ident, flags, FORMERR)
+    question = packet[12:end]
+    if flags & 0x7800:
+        return Bad(ident, flags, NOTIMP, question)
+    qtype, qclass = _UNPACK_PAIR(packet, end - 4)
+    edns, payload = False, 512
+    if additionals:
+        options = _read_edns(packet, end, answers + authorities, additionals)
+        if options is None:
+            return Bad(ident, flags, FORMERR, question)
+        if options:
+            edns, payload = True, max(512, options[0])
+            if options[1]:
+                return Bad(ident, flags, BADVERS, question, True)
+    return Query(ident, flags, question, question[:-4].lower(), qtype, qclass, edns, payload)
+
+
+def question_end(packet: bytes) -> int:
+    """Where the first question ends; 0 when it is malformed (a pointer, a long name, cut short)."""
+    at, size = 12, len(packet)
+    while at < size:
+        length = packet[at]
+        at += 1
+        if not length:
+            return at + 4 if at + 4 <= size and at - 12 <= 255 else 0
+        if length > 63:
+            return 0
+        at += length
+    return 0
+
+
+def _read_edns(packet: bytes, at: int, before: int, additionals: int) -> tuple[int, int] | tuple[()] | None:
+    """(payload, version) of the OPT record, () when there is none, None when malformed (RFC 6891 §6.1.1)."""
+    found: tuple[int, int] | tuple[()] = ()
+    if before + additionals > 64:
+        return None
+    for number in range(before + additionals):
+        start = at
+        at = _skip_name(packet, at)
+        if not at or at + 10 > len(packet):
+            return None
+        rtype, payload, ttl, length = _UNPACK_RR(packet, at)
+        at += 10 + length
+        if at > len(packet):
+            return None
+        if rtype == OPT and number >= before:
+            if found or packet[start]:
+                return None
+            found = (payload, ttl >> 16 & 0xFF)
+    return found
+
+
+def _skip_name(packet: bytes, at: int) -> int:
+    """Where a possibly compressed name ends; 0 when it is malformed."""
+    size = len(packet)
+    while at < size:
+        length = packet[at]
+        if not length:
+            return at + 1
+        if length >= 0xC0:
+            return at + 2 if at + 2 <= size else 0
+        if length > 63:
+            return 0
+        at += 1 + length
+    return 0

@@ -1,0 +1,202 @@
+"""Counted records by owner: the store under every zone, updated in proportion to each change.
+
+Many tasks share a record (every host-mode task of one agent gives the same A record), so records
+are counted and vanish with their last contributor. Each contribution also says whether its task is
+fit to serve; a record set is then served from its fit records alone, unless none is fit.
+
+Most owners hold one record. It is kept as a bare tuple, which is what keeps 100,000 tasks small;
+only owners with more records pay for a dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from mesos_dns.names import Rdata
+
+_FIT = 1 << 32
+"""Counts are packed into one int: contributors in the low half, fit contributors above."""
+
+_Single: TypeAlias = tuple[int, Rdata, int]
+_Several: TypeAlias = dict[tuple[int, Rdata], int]
+
+
+def legal_owner(owner: str, room: int = 255) -> bool:
+    """True when every label has 1 to 63 octets and the name fits into `room` octets (RFC 1035 §2.3.4).
+
+    The empty string is the zone's apex.
+    """
+    if owner.isascii():
+        if len(owner) < 64 and len(owner) + 2 <= room:
+            return ".." not in owner and owner[:1] != "." and owner[-1:] != "."
+        lengths = [len(part) for part in owner.split(".")]
+    else:
+        lengths = [len(part.encode("utf-8", "surrogatepass")) for part in owner.split(".")]
+    return all(0 < length < 64 for length in lengths) and sum(lengths) + len(lengths) + 1 <= room
+
+
+def fold(owner: str) -> str:
+    """The owner in lower case as DNS compares it: ASCII letters only (RFC 4343)."""
+    if owner.isascii():
+        return owner.lower()
+    return "".join([char.lower() if char < "\x80" else char for char in owner])
+
+
+class RecordStore:
+    """Records of one zone by folded owner relative to it; `touch(owner)` is told every change."""
+
+    def __init__(self, room: int = 255, touch: Callable[[str], None] | None = None) -> None:
+        self._room = room
+        self._touch = touch
+        self._owners: dict[str, _Single | _Several] = {}
+        self._inner: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    def owners(self) -> Iterator[str]:
+        """Every owner (folded)."""
+        return iter(self._owners)
+
+    def add(self, owner: str, rtype: int, rdata: Rdata, fit: bool = True) -> bool:
+        """Count one contribution; False when owner or SRV target can't stand on the wire."""
+        if not self._legal(owner, rdata):
+            return False
+        owner = fold(owner)
+        amount = _FIT + 1 if fit else 1
+        held = self._owners.get(owner)
+        if held is None:
+            self._owners[owner] = (rtype, rdata, amount)
+            self._enter(owner)
+        elif isinstance(held, tuple):
+            if held[0] == rtype and held[1] == rdata:
+                self._owners[owner] = (rtype, held[1], held[2] + amount)
+            else:
+                self._owners[owner] = {(held[0], held[1]): held[2], (rtype, rdata): amount}
+        else:
+            held[rtype, rdata] = held.get((rtype, rdata), 0) + amount
+        if self._touch is not None:
+            self._touch(owner)
+        return True
+
+    def remove(self, owner: str, rtype: int, rdata: Rdata, fit: bool = True) -> None:
+        """Take back one contribution that `add` counted (one that it refused is ignored)."""
+        if not self._legal(owner, rdata):
+            return
+        owner = fold(owner)
+        amount = _FIT + 1 if fit else 1
+        held = self._owners[owner]
+        if isinstance(held, tuple):
+            if held[2] - amount:
+                self._owners[owner] = (rtype, rdata, held[2] - amount)
+            else:
+                del self._owners[owner]
+                self._leave(owner)
+        else:
+            left = held[rtype, rdata] - amount
+            if left:
+                held[rtype, rdata] = left
+            else:
+                del held[rtype, rdata]
+                if len(held) == 1:
+                    ((kind, data), count) = next(iter(held.items()))
+                    self._owners[owner] = (kind, data, count)
+        if self._touch is not None:
+            self._touch(owner)
+
+    def exists(self, owner: str) -> bool:
+        """True when the folded owner has records or is an empty non-terminal (RFC 8020)."""
+        return owner in self._owners or owner in self._inner
+
+    def types(self, owner: str) -> list[int]:
+        """The record types at a folded owner, in the order of first contribution."""
+        held = self._owners.get(owner)
+        if held is None:
+            return []
+        if isinstance(held, tuple):
+            return [held[0]]
+        return list(dict.fromkeys(kind for kind, _ in held))
+
+    def collect(self, owner: str, rtype: int) -> dict[Rdata, bool]:
+        """rdata → fit, for a folded owner and type."""
+        held = self._owners.get(owner)
+        if held is None:
+            return {}
+        if isinstance(held, tuple):
+            return {held[1]: held[2] >= _FIT} if held[0] == rtype else {}
+        return {data: count >= _FIT for (kind, data), count in held.items() if kind == rtype}
+
+    def rrset(self, owner: str, rtype: int) -> list[Rdata]:
+        """The rdata served for a folded owner and type: the fit ones, or all when none is fit."""
+        found = self.collect(owner, rtype)
+        return [data for data, fit in found.items() if fit] or list(found)
+
+    def _legal(self, owner: str, rdata: Rdata) -> bool:
+        if not legal_owner(owner, self._room):
+            return False
+        return not isinstance(rdata, tuple) or legal_owner(rdata[1], self._room)
+
+    def _enter(self, owner: str) -> None:
+        """Count a new owner at its ancestors, as far up as they were not there before."""
+        if owner in self._inner:
+            return
+        while owner:
+            owner = owner.partition(".")[2]
+            count = self._inner.get(owner, 0)
+            self._inner[owner] = count + 1
+            if count or (owner and owner in self._owners):
+                return
+
+    def _leave(self, owner: str) -> None:
+        """The counterpart of `_enter` for an owner whose last record went."""
+        if owner in self._inner:
+            return
+        while owner:
+            owner = owner.partition(".")[2]
+            count = self._inner[owner] - 1
+            if count:
+                self._inner[owner] = count
+                return
+            del self._inner[owner]
+            if owner and owner in self._owners:
+                return
+
+
+class PointerStore:
+    """Which name an address points back to: the best of its candidates, chosen deterministically.
+
+    A candidate is (rank, name); the lowest rank wins, then the name that sorts first. So the answer
+    depends on what is there alone, never on the order in which it came.
+    """
+
+    def __init__(self, touch: Callable[[bytes], None] | None = None) -> None:
+        self._touch = touch
+        self._candidates: dict[bytes, dict[tuple[int, str], int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def add(self, address: bytes, rank: int, name: str) -> None:
+        """Count one candidate name of an address (4 or 16 packed bytes)."""
+        held = self._candidates.setdefault(address, {})
+        held[rank, name] = held.get((rank, name), 0) + 1
+        if self._touch is not None:
+            self._touch(address)
+
+    def remove(self, address: bytes, rank: int, name: str) -> None:
+        """Take back what `add` counted."""
+        held = self._candidates[address]
+        if held[rank, name] > 1:
+            held[rank, name] -= 1
+            return
+        del held[rank, name]
+        if not held:
+            del self._candidates[address]
+        if self._touch is not None:
+            self._touch(address)
+
+    def name(self, address: bytes) -> str | None:
+        """The canonical name of an address (relative to the domain), or None."""
+        held = self._candidates.get(address)
+        return min(held)[1] if held else None

@@ -1,0 +1,460 @@
+"""The zones: a live view of the catalog as records, updated in proportion to each change.
+
+`ZoneView` listens to the catalog. A task is joined with its framework's name and its agent's
+addresses (a task whose agent or framework is unknown has no names), `names` says which records
+that gives, and the difference to what the task gave before goes into the stores. Every owner that
+was touched is reported, so that compiled answers of exactly these are dropped.
+
+Zones served: the cluster's domain; DC/OS' directory (agentip, containerip, autoip); a copy of the
+domain under the directory's parent; one per plain zone file; and reverse names of every address.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias, TypeVar
+
+from mesos_dns import names
+from mesos_dns.catalog import Delta
+from mesos_dns.config import DnsConfig
+from mesos_dns.model import Entity, Framework, Health, Key, Leadership, Node, StaticRecords, Task
+from mesos_dns.names import AAAA, NS, SOA, A, Rdata, Record, Rules, Shape, Slot, TaskPlace
+from mesos_dns.records import PointerStore, RecordStore, fold, legal_owner
+from mesos_dns.taskindex import Group, TaskIndex, ZoneSlots
+from mesos_dns.wire import name_from_wire, name_to_wire, soa_rdata
+
+log = logging.getLogger(__name__)
+
+Touch: TypeAlias = Callable[[str, str], None]
+_E = TypeVar("_E", bound=Entity)
+
+_LOG_ONCE = 10_000
+"""Bad names remembered as logged, at most."""
+
+PTR_MASTER, PTR_NODE, PTR_TASK, PTR_FRAMEWORK = range(4)
+"""Ranks of the names that an address may point back to."""
+
+
+class Zone:
+    """One served zone: where it hangs, what it says of itself, and the store of its records.
+
+    `tag` names the store in `touch` reports; several zones may share one store (the copy does).
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        tag: str,
+        store: RecordStore,
+        tasks: TaskIndex | None,
+        config: DnsConfig,
+        *,
+        ttl: int,
+        srv: tuple[int, int],
+    ) -> None:
+        self.origin = origin
+        self.wire = name_to_wire(fold(origin))
+        self.tag = tag
+        self.store = store
+        self.tasks = tasks
+        self.ttl = ttl
+        self.srv_prefix = srv
+        self.mname = mname_of(config)
+        self.rname = config.soa_rname or f"root.{self.mname}"
+        minimum = ttl if config.soa_minttl is None else config.soa_minttl
+        self._soa_numbers = (config.soa_refresh, config.soa_retry, config.soa_expire, minimum)
+        self.negative_ttl = min(ttl, minimum)
+        self.ttls: dict[tuple[str, int], int] = {}
+        self.plain = False
+
+    def __repr__(self) -> str:
+        return f"<Zone {self.origin} owners={len(self.store)}>"
+
+    def soa(self, serial: int) -> bytes:
+        """The SOA rdata: a plain zone's own, else made with the view's serial."""
+        if self.plain and (own := self.store.rrset("", SOA)):
+            return bytes(own[0])  # type: ignore[arg-type]  # SOA rdata is bytes
+        return soa_rdata(self.mname, self.rname, (serial, *self._soa_numbers))
+
+    def rrset(self, owner: str, rtype: int) -> list[Rdata]:
+        """rdata of a folded relative owner; the apex has NS besides what the store holds."""
+        if self.tasks is None:
+            found = self.store.rrset(owner, rtype)
+        else:
+            found = self._merged(owner, rtype)
+        if not owner and rtype == NS and not found and not self.plain:
+            return [name_to_wire(self.mname)]
+        return found
+
+    def _merged(self, owner: str, rtype: int) -> list[Rdata]:
+        """Records of the store and of tasks together: the fit ones, or all when none is fit."""
+        together = self.store.collect(owner, rtype)
+        for rdata, fit in self.tasks.collect(owner, rtype).items() if self.tasks is not None else ():
+            together[rdata] = together.get(rdata, False) or fit
+        return [rdata for rdata, fit in together.items() if fit] or list(together)
+
+    def types(self, owner: str) -> list[int]:
+        """The types at a folded relative owner."""
+        found = self.store.types(owner)
+        if self.tasks is not None:
+            found = list(dict.fromkeys([*found, *self.tasks.types(owner)]))
+        return found if owner or self.plain else [NS, SOA, *found]
+
+    def exists(self, owner: str) -> bool:
+        """True when the folded relative owner or a name below it has records (RFC 8020)."""
+        return not owner or self.store.exists(owner) or (self.tasks is not None and self.tasks.exists(owner))
+
+    def ttl_of(self, owner: str, rtype: int) -> int:
+        """Seconds."""
+        return self.ttls.get((owner, rtype), self.ttl) if self.ttls else self.ttl
+
+
+def mname_of(config: DnsConfig) -> str:
+    """The primary name server's name, without trailing dot."""
+    return (config.soa_mname or f"ns1.{config.domain}").removesuffix(".")
+
+
+class ZoneView:
+    """See the module. `serial` grows with every change that touches a record."""
+
+    def __init__(
+        self, config: DnsConfig, *, ns_addresses: Iterable[str] = (), touch: Touch | None = None, serial: int = 0
+    ) -> None:
+        self.config = config
+        self.rules = Rules(ip_sources=config.ip_sources, enforce_rfc952=config.enforce_rfc952)
+        self.serial = max(serial, int(time.time()))
+        self.refused = 0
+        self.zones: dict[bytes, Zone] = {}
+        self.touch: Touch = touch or (lambda tag, owner: None)
+        self._touched = False
+        self._places: dict[Key, TaskPlace] = {}
+        self._by_node: dict[Key, set[Key]] = {}
+        self._by_framework: dict[Key, set[Key]] = {}
+        self._nodes: dict[Key, Node] = {}
+        self._frameworks: dict[Key, Framework] = {}
+        self._leaderships: dict[Key, Leadership] = {}
+        self._statics: dict[Key, StaticRecords] = {}
+        self._log_once: set[str] = set()
+        self.pointers = PointerStore(lambda address: self._on_touch("reverse", address.hex()))
+        self._domain = self._zone(config.domain, "domain", config.ttl, (0, config.srv_weight), _domain_slots)
+        self._directory: Zone | None = None
+        if config.directory:
+            self._directory = self._zone(
+                f"dcos.{config.directory}", "directory", config.directory_ttl, (0, 1), _directory_slots
+            )
+            origin, shared = f"mesos.{config.directory}", self._domain
+            copy = Zone(origin, "domain", shared.store, shared.tasks, config, ttl=config.directory_ttl, srv=(1, 1))
+            self.zones[copy.wire] = copy
+        self.ns_addresses = tuple(ns_addresses)
+        self._add_name_server()
+
+    @property
+    def domain(self) -> Zone:
+        """The cluster's own zone."""
+        return self._domain
+
+    def __repr__(self) -> str:
+        return f"<ZoneView serial={self.serial} zones={list(self.zones.values())}>"
+
+    # --- changes ---------------------------------------------------------------------------------
+
+    def apply(self, delta: Delta) -> None:
+        """Take a catalog delta in. Agents and frameworks first: they decide what tasks give."""
+        self._touched = False
+        stale: dict[Key, Task | None] = {}
+        for key, (before, after) in delta.changes.items():
+            kind = key[0]
+            if kind == "task":
+                stale[key] = after  # type: ignore[assignment]  # the key's kind says it
+            elif kind == "node":
+                self._swap_node(key, before, after, stale)
+            elif kind == "framework":
+                self._swap_framework(key, before, after, stale)
+            elif kind == "leadership":
+                self._swap_leadership(key, after)
+            elif kind == "records":
+                self._swap_static(key, after)
+        for key, task in stale.items():
+            self._swap_task(key, task)
+        if self._touched:
+            self.serial = max(self.serial + 1, int(time.time()) - 1) & 0xFFFFFFFF
+
+    def _swap_node(self, key: Key, before: Entity | None, after: Entity | None, stale: dict[Key, Task | None]) -> None:
+        old, new = self._nodes.get(key), after if isinstance(after, Node) else None
+        _replace(self._nodes, key, new)
+        self._swap(self._domain, names.node_records(old) if old else [], names.node_records(new) if new else [])
+        self._swap_pointers(_node_addresses(old), _node_addresses(new), PTR_NODE, "slave")
+        if _node_addresses(old) != _node_addresses(new):
+            for task_key in self._by_node.get(key, ()):
+                stale.setdefault(task_key, self._places[task_key].task)
+
+    def _swap_framework(
+        self, key: Key, before: Entity | None, after: Entity | None, stale: dict[Key, Task | None]
+    ) -> None:
+        old, new = self._frameworks.get(key), after if isinstance(after, Framework) else None
+        _replace(self._frameworks, key, new)
+        self._swap(
+            self._domain,
+            names.framework_records(old, self.rules) if old else [],
+            names.framework_records(new, self.rules) if new else [],
+        )
+        for framework, change in ((old, self.pointers.remove), (new, self.pointers.add)):
+            name = names.domain_fragment(framework.name) if framework else ""
+            if framework and name and legal_owner(name):
+                for address in framework.addresses:
+                    change(names.packed(address), PTR_FRAMEWORK, name)
+        if (old.name if old else None) != (new.name if new else None):
+            for task_key in self._by_framework.get(key, ()):
+                stale.setdefault(task_key, self._places[task_key].task)
+
+    def _swap_leadership(self, key: Key, after: Entity | None) -> None:
+        old, new = self._leaderships.get(key), after if isinstance(after, Leadership) else None
+        _replace(self._leaderships, key, new)
+        before = names.leadership_records(old) if old else []
+        records = names.leadership_records(new) if new else []
+        self._swap(self._domain, before, records)
+        for some, change in ((before, self.pointers.remove), (records, self.pointers.add)):
+            for owner, rtype, rdata in some:
+                if rtype in (A, AAAA) and owner not in ("leader", "master"):
+                    change(rdata, PTR_MASTER, owner)  # type: ignore[arg-type]  # A and AAAA hold bytes
+        if self._directory is not None:
+            self._swap(
+                self._directory,
+                names.directory_leadership_records(old) if old else [],
+                names.directory_leadership_records(new) if new else [],
+            )
+
+    def _swap_task(self, key: Key, task: Task | None) -> None:
+        if task is not None and task.state != names.RUNNING:
+            task = None
+        old = self._places.get(key)
+        new = self._place(task) if task is not None else None
+        if old == new:
+            return
+        _replace(self._places, key, new)
+        _index(self._by_node, _node_key(old), _node_key(new), key)
+        _index(self._by_framework, _framework_key(old), _framework_key(new), key)
+        self._swap_member(key, old, new)
+        for place, change in ((new, self.pointers.add), (old, self.pointers.remove)):
+            for address, name in self._task_pointers(place):
+                change(address, PTR_TASK, name)
+
+    def _swap_member(self, key: Key, old: TaskPlace | None, new: TaskPlace | None) -> None:
+        """Move a task from the groups it was in to those it belongs to now."""
+        old_key = names.shape_key(old, self.rules) if old is not None and old.framework else None
+        new_key = names.shape_key(new, self.rules) if new is not None and new.framework else None
+        for zone in (self._domain, self._directory):
+            if zone is None or zone.tasks is None:
+                continue
+            # In before out: a task that only changed is never absent, and no group is reopened.
+            moved = old_key is not None and (new_key != old_key or _unique_of(old) != _unique_of(new))
+            if new is not None and new_key is not None and not (moved and new_key == old_key):
+                self._touch_group(zone, zone.tasks.add(key, new_key, new, self._fit(new)), new)
+            if old is not None and old_key is not None and moved:
+                self._touch_group(zone, zone.tasks.remove(key, old_key), old)
+                if new is not None and new_key == old_key:
+                    self._touch_group(zone, zone.tasks.add(key, new_key, new, self._fit(new)), new)
+
+    def _touch_group(self, zone: Zone, group: Group, place: TaskPlace) -> None:
+        self._touched = True
+        touch, tag = self.touch, zone.tag
+        for owner in group.slots:
+            touch(tag, owner)
+        if group.canonical and zone.tasks is not None:
+            for owner in zone.tasks.canonical_owners(group, place):
+                touch(tag, owner)
+
+    def _swap_static(self, key: Key, after: Entity | None) -> None:
+        old, new = self._statics.get(key), after if isinstance(after, StaticRecords) else None
+        _replace(self._statics, key, new)
+        for records, adding in ((old, False), (new, True)):
+            if records is not None:
+                self._change_static(records, adding)
+
+    def _change_static(self, records: StaticRecords, adding: bool) -> None:
+        zone = self._static_zone(records)
+        if zone is None:
+            self._refuse(records.owner, "a static record in no served zone; give its file a SOA record")
+            return
+        owner = fold(records.owner.removesuffix("."))[: -len(zone.origin)].removesuffix(".")
+        change = zone.store.add if adding else zone.store.remove
+        for rdata in records.rdata:
+            change(owner, records.rtype, rdata)
+        if adding:
+            zone.ttls[owner, records.rtype] = records.ttl
+        else:
+            zone.ttls.pop((owner, records.rtype), None)
+        if zone.plain and not adding and not len(zone.store):
+            del self.zones[zone.wire]
+
+    def _static_zone(self, records: StaticRecords) -> Zone | None:
+        if records.zone:
+            origin = fold(records.zone.removesuffix("."))
+            held = self.zones.get(name_to_wire(origin))
+            if held is None:
+                held = self._zone(origin, f"static:{origin}", self.config.ttl, (0, 0))
+                held.plain = True
+            return held
+        owner = "." + fold(records.owner.removesuffix("."))
+        found = [zone for zone in self.zones.values() if owner.endswith("." + fold(zone.origin))]
+        return max(found, key=lambda zone: len(zone.wire), default=None)
+
+    # --- pieces ----------------------------------------------------------------------------------
+
+    def _zone(self, origin: str, tag: str, ttl: int, srv: tuple[int, int], slots: ZoneSlots | None = None) -> Zone:
+        origin = origin.removesuffix(".")
+        room = 255 - len(name_to_wire(origin)) + 1
+        store = RecordStore(room, lambda owner: self._on_touch(tag, owner))
+        tasks = None
+        if slots is not None:
+            tasks = TaskIndex(
+                self.rules,
+                slots,
+                room,
+                lambda owner: self._refuse(f"{owner}.{origin}", "a label or the name is too long or empty"),
+            )
+        zone = Zone(origin, tag, store, tasks, self.config, ttl=ttl, srv=srv)
+        self.zones[zone.wire] = zone
+        return zone
+
+    def _add_name_server(self) -> None:
+        mname, domain = fold(self._domain.mname), fold(self._domain.origin)
+        if not mname.endswith("." + domain):
+            return
+        owner = mname[: -len(domain) - 1]
+        for address in self.ns_addresses:
+            data = names.packed(address)
+            self._domain.store.add(owner, A if len(data) == 4 else AAAA, data)
+
+    def _place(self, task: Task) -> TaskPlace:
+        framework = self._frameworks.get(("framework", task.cluster, task.framework_id))
+        node = self._nodes.get(("node", task.cluster, task.node_id))
+        # A task without its agent or framework is withheld: an empty framework name gives no records.
+        if framework is None or node is None:
+            return TaskPlace(task, "", ())
+        return TaskPlace(task, framework.name, node.addresses)
+
+    def _fit(self, place: TaskPlace | None) -> bool:
+        if place is None or self.config.health == "ignore":
+            return True
+        return place.task.health in (Health.NONE, Health.HEALTHY)
+
+    def _task_pointers(self, place: TaskPlace | None) -> Iterator[tuple[bytes, str]]:
+        """(address, name) for a task's own addresses; those of its agent point back to the agent."""
+        framework = names.domain_fragment(place.framework, self.rules) if place is not None else ""
+        if place is None or not framework:
+            return
+        for address in names.task_addresses(place, self.rules):
+            if address not in place.node_addresses:
+                name = names.task_names(place.task, self.rules)[-1] + names.unique_suffix(place.task)
+                if legal_owner(f"{name}.{framework}"):
+                    yield names.packed(address), f"{name}.{framework}"
+
+    def _swap(self, zone: Zone, old: list[Record], new: list[Record]) -> None:
+        gone, come = dict.fromkeys(old), dict.fromkeys(new)
+        for record in come:
+            if record not in gone and not zone.store.add(*record):
+                self._refuse(f"{record[0]}.{zone.origin}", "a label or the name is too long or empty")
+        for record in gone:
+            if record not in come:
+                zone.store.remove(*record)
+
+    def _swap_pointers(self, old: tuple[str, ...], new: tuple[str, ...], rank: int, name: str) -> None:
+        if old == new:
+            return
+        for address in new:
+            self.pointers.add(names.packed(address), rank, name)
+        for address in old:
+            self.pointers.remove(names.packed(address), rank, name)
+
+    def _refuse(self, name: str, why: str) -> None:
+        self.refused += 1
+        if len(self._log_once) < _LOG_ONCE and name not in self._log_once:
+            self._log_once.add(name)
+            log.warning("left out of DNS name=%r reason=%r", name[:300], why)
+
+    def _on_touch(self, tag: str, owner: str) -> None:
+        self._touched = True
+        self.touch(tag, owner)
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def places(self) -> Iterator[TaskPlace]:
+        """Every published task (a whole-table pass, for /v1/enumerate and /v1/axfr)."""
+        return iter([place for place in self._places.values() if place.framework])
+
+    def task_records(self, place: TaskPlace) -> list[Record]:
+        """A task's records in the domain, owners as written."""
+        return names.task_records(place, self.rules)
+
+    def cluster_records(self) -> Iterator[Record]:
+        """The records of frameworks, agents and masters, owners as written."""
+        for framework in list(self._frameworks.values()):
+            yield from names.framework_records(framework, self.rules)
+        for node in list(self._nodes.values()):
+            yield from names.node_records(node)
+        for leadership in list(self._leaderships.values()):
+            yield from names.leadership_records(leadership)
+
+    def frameworks(self) -> list[Framework]:
+        """Every framework."""
+        return list(self._frameworks.values())
+
+    def find(self, wire: bytes) -> Zone | None:
+        """The served zone with the longest origin that holds a folded wire name."""
+        zones = self.zones
+        at = 0
+        while True:
+            zone = zones.get(wire[at:])
+            if zone is not None or not wire[at]:
+                return zone
+            at += 1 + wire[at]
+
+    def relative(self, wire: bytes, zone: Zone) -> str:
+        """The owner of a folded wire name relative to its zone."""
+        return name_from_wire(wire[: len(wire) - len(zone.wire)] + b"\0")
+
+
+def _node_addresses(node: Node | None) -> tuple[str, ...]:
+    return node.addresses if node is not None else ()
+
+
+def _domain_slots(shape: Shape) -> tuple[Slot, ...]:
+    return shape.domain
+
+
+def _directory_slots(shape: Shape) -> tuple[Slot, ...]:
+    return shape.directory
+
+
+def _node_key(place: TaskPlace | None) -> Key | None:
+    return ("node", place.task.cluster, place.task.node_id) if place is not None else None
+
+
+def _framework_key(place: TaskPlace | None) -> Key | None:
+    return ("framework", place.task.cluster, place.task.framework_id) if place is not None else None
+
+
+def _unique_of(place: TaskPlace | None) -> str | None:
+    return place.task.node_id if place is not None else None
+
+
+def _replace(held: dict[Key, _E], key: Key, value: _E | None) -> None:
+    if value is None:
+        held.pop(key, None)
+    else:
+        held[key] = value
+
+
+def _index(index: dict[Key, set[Key]], old: Key | None, new: Key | None, key: Key) -> None:
+    """Move `key` from the set of `old` to the set of `new`."""
+    if old == new:
+        return
+    if old is not None and (held := index.get(old)) is not None:
+        held.discard(key)
+        if not held:
+            del index[old]
+    if new is not None:
+        index.setdefault(new, set()).add(key)
