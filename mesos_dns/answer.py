@@ -230,7 +230,8 @@ class _Builder:
             target = name_to_wire(f"{relative}.{zone.origin}")
         except IllegalName:  # fits in the domain, but not in its longer copy
             return
-        body = _SRV(*zone.srv_prefix, port) + target
+        # A framework may write any 32-bit number as a port; mesos-dns publishes its low 16 bits.
+        body = _SRV(*zone.srv_prefix, port & 0xFFFF) + target
         self.records.append(owner_wire + _RR(SRV, IN, ttl, len(body)) + body)
         self._add_glue(target, len(self.records) - 1, len(owner_wire) + 16, fold(relative))
 

@@ -167,11 +167,7 @@ class Catalog:
                 continue
             self._pending[listener] = {}
             current = self._current
-            changes = {
-                key: (before, after)
-                for key, before in waiting.items()
-                if (after := current.get(key)) != before
-            }
+            changes = {key: (before, after) for key, before in waiting.items() if (after := current.get(key)) != before}
             if not changes:
                 continue
             try:
@@ -183,9 +179,7 @@ class Catalog:
         named = {entity.key for entity in change.changed}
         kinds, kept = change.kinds, change.kept
         return [
-            key
-            for key in self._said[source]
-            if key not in named and key not in kept and (not kinds or key[0] in kinds)
+            key for key in self._said[source] if key not in named and key not in kept and (not kinds or key[0] in kinds)
         ]
 
     def _put(self, source: str, entity: Entity) -> None:

@@ -6,7 +6,7 @@ plain tuple whose first item is the kind; a name is never an identity. Two entit
 every field is equal, which is what lets the catalog publish real changes only.
 
 Addresses are canonical texts ("10.0.0.1", "fd00::1"; IPv4-mapped IPv6 is written as IPv4), times
-are seconds since the epoch, ports are 0..65535.
+are seconds since the epoch, ports are 0..65535 except where a framework may write what it likes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
 
 
 class Port(msgspec.Struct, frozen=True, gc=False):
-    """One port of Mesos' DiscoveryInfo, as the framework wrote it (protocol may be empty or odd)."""
+    """One port of Mesos' DiscoveryInfo, as the framework wrote it: protocol may be empty or odd, the
+    number is any unsigned 32-bit value."""
 
     number: int
     name: str = ""
