@@ -1,0 +1,245 @@
+"""What the types of the configuration can't say: addresses, names, keys that need each other, files.
+
+`problems` and `file_problems` make a configuration unusable; `advice` is what an operator should
+know and may want so.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from agent.sections import AdminConfig, Config
+from mesos_dns.config import ApiConfig, DnsConfig, Duration, MesosConfig, host_port
+
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
+_MAX_NAME = 253  # characters without the trailing dot: 255 octets on the wire (RFC 1035 §2.3.4)
+_NO_PORT = -1
+_LONGEST = 10 * 365 * 86400.0
+_MAY_BE_ZERO = frozenset(
+    {"drain_timeout", "mesos.resync", "mesos.reregister_timeout", "state.interval", "state.max_age"}
+)
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing that is wrong: the key's path ("dns.forward[1]", "" for the file) and what was expected."""
+
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}" if self.path else self.text
+
+
+def problems(config: Config) -> Iterator[Problem]:
+    """Everything wrong with the values, without looking at the machine."""
+    if config.mesos is not None:
+        yield from _mesos(config.mesos)
+    if config.dns is not None:
+        yield from _dns(config.dns)
+    for section, part in (("api", config.api), ("admin", config.admin)):
+        if part is not None:
+            yield from _listen(f"{section}.listen", part.listen)
+            yield from _pair(section, part)
+    if config.api is not None and config.api.client_ca_file and not config.api.cert_file:
+        yield Problem("api.client_ca_file", "client certificates need TLS: set cert_file and key_file too")
+    yield from _clashes(config)
+    yield from _durations("", config)
+
+
+def file_problems(config: Config) -> Iterator[Problem]:
+    """Files that are named and can't be read."""
+    for section, keys in (
+        ("mesos", ("ca_file", "cert_file", "key_file", "secret_file", "iam_config_file")),
+        ("api", ("cert_file", "key_file", "client_ca_file", "token_file")),
+        ("admin", ("cert_file", "key_file", "token_file")),
+    ):
+        part = getattr(config, section)
+        for key in keys if part is not None else ():
+            name = getattr(part, key)
+            if name and (fault := _unreadable(name)):
+                yield Problem(f"{section}.{key}", f"can't read {name!r}: {fault}")
+
+
+def advice(config: Config) -> Iterator[Problem]:
+    """What works, and is seldom meant."""
+    if config.mesos is None and config.file is None:
+        yield Problem("", "neither [mesos] nor [file]: there is nothing to learn names from")
+    if config.dns is None and config.api is None:
+        yield Problem("", "neither [dns] nor [api]: nobody can ask for names")
+    if config.file is not None and not config.file.paths:
+        yield Problem("file.paths", "is empty: [file] has no effect")
+    if config.mesos is not None:
+        if config.mesos.zk and config.mesos.masters:
+            yield Problem("mesos.zk", "is not used in this version: the leader is found through `masters`")
+        if not config.mesos.tls_verify:
+            yield Problem("mesos.tls_verify", "is off: whoever can answer in a master's place decides every name")
+    if config.admin is not None and not config.admin.token_file and not all(map(_is_loopback, config.admin.listen)):
+        yield Problem("admin.listen", "other machines can reach it and no token_file is set")
+
+
+def _mesos(mesos: MesosConfig) -> Iterator[Problem]:
+    if not mesos.masters:
+        missing = "expected at least one master, HOST:PORT or http(s)://HOST:PORT"
+        if mesos.zk:
+            missing = "the ZooKeeper source is not available in this version: list masters"
+        yield Problem("mesos.masters", missing)
+    seen: set[tuple[str, int]] = set()
+    for index, text in enumerate(mesos.masters):
+        path = f"mesos.masters[{index}]"
+        scheme, separator, rest = text.rpartition("://")
+        try:
+            host, port = host_port(rest.removesuffix("/"), _NO_PORT)
+        except ValueError:
+            host, port = "", _NO_PORT
+        plain = not separator or scheme in ("http", "https")
+        if not plain or not host or rest.startswith(":") or port < 1 or not _is_host(host):
+            yield Problem(path, f"expected HOST:PORT or http(s)://HOST:PORT, got {text!r}")
+        elif (host.lower(), port) in seen:
+            yield Problem(path, f"{text!r} is listed twice; the order of the masters numbers master0, master1, …")
+        seen.add((host.lower(), port))
+    if mesos.zk and not mesos.zk.startswith("zk://"):
+        yield Problem("mesos.zk", f"expected zk://HOST:PORT,…/PATH, got {mesos.zk!r}")
+    yield from _credentials(mesos)
+    yield from _pair("mesos", mesos)
+
+
+def _credentials(mesos: MesosConfig) -> Iterator[Problem]:
+    if mesos.auth == "basic":
+        if not mesos.principal:
+            yield Problem("mesos.principal", 'auth = "basic" needs the user name')
+        if not mesos.secret and not mesos.secret_file:
+            yield Problem("mesos.secret", 'auth = "basic" needs secret_file (or secret)')
+    if mesos.secret and mesos.secret_file:
+        yield Problem("mesos.secret", "expected one of secret and secret_file, got both")
+    if mesos.auth == "iam" and not mesos.iam_config_file:
+        yield Problem("mesos.iam_config_file", 'auth = "iam" needs the service account file')
+
+
+def _dns(dns: DnsConfig) -> Iterator[Problem]:
+    yield from _listen("dns.listen", dns.listen)
+    for key, name in (("domain", dns.domain), ("soa_mname", dns.soa_mname), ("soa_rname", dns.soa_rname)):
+        if name:
+            yield from _name(f"dns.{key}", name)
+    if dns.directory:
+        yield from _name("dns.directory", dns.directory)
+        for zone in (f"dcos.{dns.directory}", f"mesos.{dns.directory}"):
+            if _inside(dns.domain, zone) or _inside(zone, dns.domain):
+                yield Problem("dns.directory", f"its zone {zone!r} overlaps with domain {dns.domain!r}")
+    yield from _servers("dns.forward", dns.forward)
+    for zone, servers in dns.zones.items():
+        path = f'dns.zones."{zone}"'
+        yield from _name(path, zone)
+        if _inside(zone, dns.domain):
+            yield Problem(path, f"lies in domain {dns.domain!r}, which is answered here")
+        if not servers:
+            yield Problem(path, "expected at least one IP[:PORT]")
+        yield from _servers(path, servers)
+    if len(set(dns.ip_sources)) != len(dns.ip_sources):
+        yield Problem("dns.ip_sources", f"a source is listed twice in {list(dns.ip_sources)}")
+
+
+def _listen(path: str, listen: Sequence[str]) -> Iterator[Problem]:
+    for index, text in enumerate(listen):
+        try:
+            host, port = host_port(text, _NO_PORT)
+            ipaddress.ip_address(host)
+        except ValueError:
+            port = _NO_PORT
+        if port == _NO_PORT:
+            yield Problem(f"{path}[{index}]", f"expected IP:PORT, [IPv6]:PORT or :PORT, got {text!r}")
+
+
+def _servers(path: str, servers: Sequence[str]) -> Iterator[Problem]:
+    seen: set[tuple[str, int]] = set()
+    for index, text in enumerate(servers):
+        try:
+            host, port = host_port(text, 53)
+            known = (str(ipaddress.ip_address(host)), port)
+            legal = port > 0 and not text.startswith(":")
+        except ValueError:
+            known, legal = (text, 0), False
+        if not legal:
+            yield Problem(f"{path}[{index}]", f"expected IP or IP:PORT, got {text!r}")
+        elif known in seen:
+            yield Problem(f"{path}[{index}]", f"{text!r} is listed twice")
+        seen.add(known)
+
+
+def _clashes(config: Config) -> Iterator[Problem]:
+    """Two HTTP listeners, or two DNS listeners, on the same address."""
+    http = [("api.listen", config.api.listen if config.api else ())]
+    http.append(("admin.listen", config.admin.listen if config.admin else ()))
+    for group in (http, [("dns.listen", config.dns.listen if config.dns else ())]):
+        taken: dict[tuple[str, int], str] = {}
+        for path, listen in group:
+            for index, text in enumerate(listen):
+                try:
+                    address = host_port(text)
+                except ValueError:
+                    continue
+                here = f"{path}[{index}]"
+                if address[1] and address in taken:
+                    yield Problem(here, f"{text!r} is already taken by {taken[address]}")
+                taken.setdefault(address, here)
+
+
+def _durations(prefix: str, part: msgspec.Struct) -> Iterator[Problem]:
+    """Durations of a section and of those below it: finite, and above zero where zero means nothing."""
+    for key in part.__struct_fields__:
+        value, path = getattr(part, key), prefix + key
+        if isinstance(value, msgspec.Struct):
+            yield from _durations(f"{path}.", value)
+        elif isinstance(value, Duration) and not value <= _LONGEST:
+            yield Problem(path, "expected at most ten years")
+        elif isinstance(value, Duration) and not value and path not in _MAY_BE_ZERO:
+            yield Problem(path, "expected more than zero")
+
+
+def _pair(section: str, part: MesosConfig | ApiConfig | AdminConfig) -> Iterator[Problem]:
+    if bool(part.cert_file) != bool(part.key_file):
+        missing, given = ("key_file", "cert_file") if part.cert_file else ("cert_file", "key_file")
+        yield Problem(f"{section}.{missing}", f"{given} is set: cert_file and key_file go together")
+
+
+def _name(path: str, name: str) -> Iterator[Problem]:
+    if len(name) > _MAX_NAME or not all(map(_LABEL.fullmatch, name.split("."))):
+        hint = "; leave out the trailing dot" if name.endswith(".") and len(name) > 1 else ""
+        yield Problem(path, f"expected a DNS name (labels of 1 to 63 letters, digits, '-' and '_'), got {name!r}{hint}")
+
+
+def _inside(name: str, zone: str) -> bool:
+    return f".{name}".lower().endswith(f".{zone}".lower())
+
+
+def _is_host(host: str) -> bool:
+    """An IP address, or a host name that is no broken IPv4 address ("10.0.0.300")."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return all(map(_LABEL.fullmatch, _labels(host))) and not host.replace(".", "").isdigit()
+    return True
+
+
+def _labels(host: str) -> Iterable[str]:
+    return host.removesuffix(".").split(".")
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(host_port(text)[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _unreadable(name: str) -> str:
+    """Why a file can't be read, "" when it can."""
+    try:
+        with open(name, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
