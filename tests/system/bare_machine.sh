@@ -30,6 +30,7 @@ install_debootstrap() {
 }
 
 mirror() { # where this machine gets Debian from, when it is of the same release; else debootstrap's default
+    # shellcheck disable=SC2016  # apt's own variables
     apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' 2>/dev/null |
         awk -v suite="$suite" '$2 == suite && $3 == "main" { print $1; exit }'
 }
@@ -115,7 +116,7 @@ timed() { # WHAT COMMAND…
 }
 
 demo() { # USER: the demo ends by itself, and has said something
-    inside "$1" "./dev demo --seconds 20" | tee "$work/demo.out"
+    inside "$1" "./dev demo --seconds 20" | tee "$work/demo.out" || return
     [ -s "$work/demo.out" ] || fail "demo printed nothing"
 }
 

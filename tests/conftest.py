@@ -1,0 +1,77 @@
+"""What every test may rely on: no blocked event loop, free ports, recorded truth, fixed random choices."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGES = ("agent", "lb4", "lb7", "mesos_dns")
+
+# In CI the same examples every time: a change is blamed only for what it does. At a desk new ones every time.
+# No deadline anywhere: machines that run tests are shared, and no test asserts times.
+settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("desk", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+# Where a blocking call is right although the event loop runs: an import happens once, and a log line
+# must be out before the next statement.
+MAY_BLOCK = (
+    ("<frozen importlib._bootstrap>", {"_find_and_load"}),
+    ("logging/__init__.py", {"emit", "flush", "acquire", "callHandlers"}),
+)
+
+
+@pytest.fixture(autouse=True)
+def never_block_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail an asyncio test when our code makes a blocking call on the loop's thread.
+
+    Tests marked `may_block(reason)` are left alone: those that run a whole program in one thread to measure it.
+    """
+    if request.node.get_closest_marker("asyncio") is None or request.node.get_closest_marker("may_block"):
+        yield
+        return
+    with blockbuster_ctx(scanned_modules=list(PACKAGES)) as guard:
+        for function in guard.functions.values():
+            for filename, names in MAY_BLOCK:
+                function.can_block_in(filename, names)
+        yield
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on, neither by UDP nor by TCP."""
+    for _ in range(100):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            port: int = tcp.getsockname()[1]
+            try:
+                udp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    pytest.fail("no port is free by both UDP and TCP")
+
+
+@pytest.fixture(scope="session")
+def truth() -> Path:
+    """The folder of answers recorded from the real mesos-dns, dcos-net and Mesos; skips where there is none.
+
+    It is too large for this repository: what every machine must test is in tests/data.
+    """
+    folder = Path(os.environ.get("PHAROS_TRUTH") or REPOSITORY.parent / "shared" / "truth")
+    if not folder.is_dir():
+        pytest.skip(f"no recorded truth at {folder} (set PHAROS_TRUTH)")
+    return folder
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs root for ordinary users."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
