@@ -66,7 +66,9 @@ copy_network_settings() {
         rm -rf "$tree"/etc/apt/sources.list "$tree"/etc/apt/sources.list.d
         copy_if_there /etc/apt
     fi
-    copy_if_there /etc/resolv.conf /etc/hosts /etc/pip.conf /root/.config/pip /root/.pip /etc/ssl/certs/ca-certificates.crt
+    # The certificates both as they are and as what makes them, for when the package ca-certificates comes in.
+    copy_if_there /etc/resolv.conf /etc/hosts /etc/pip.conf /root/.config/pip /root/.pip \
+        /etc/ssl/certs/ca-certificates.crt /usr/local/share/ca-certificates
 }
 
 fresh_tree() { # NAME: sets tree; an ordinary user with a home exists in it
