@@ -56,6 +56,15 @@ class DnsServer:
             await self.close()
             raise OSError(error.errno, f"[dns] listen: can't bind {text!r}: {error.strerror}") from error
 
+    def swap(self, config: DnsConfig, responder: Responder) -> None:
+        """Answer with another responder from the next packet on; the sockets stay as they are."""
+        self._config, self._responder = config, responder
+        self._forwarder = Forwarder(responder, float(config.forward_timeout), config.forward_clients)
+        for listener in self._udp:
+            listener.swap(responder, self._forwarder)
+        for connection in self._connections:
+            connection.swap(responder, self._forwarder)
+
     async def close(self) -> None:
         """Stop serving; open TCP connections are closed."""
         for listener in self._udp:
@@ -124,6 +133,10 @@ class _UdpListener:
             self.socket.close()
             raise
         self.address: tuple[str, int] = self.socket.getsockname()[:2]
+
+    def swap(self, responder: Responder, forwarder: Forwarder) -> None:
+        """Answer with these from the next packet on."""
+        self._responder, self._forwarder = responder, forwarder
 
     def open(self) -> None:
         """Begin to answer."""
@@ -243,6 +256,10 @@ class _TcpConnection(asyncio.Protocol):
             self._idle.cancel()
         for task in self._waiting:
             task.cancel()
+
+    def swap(self, responder: Responder, forwarder: Forwarder) -> None:
+        """Answer with these from the next question on."""
+        self._responder, self._forwarder = responder, forwarder
 
     def abort(self) -> None:
         """Close without waiting."""

@@ -1,0 +1,273 @@
+"""One Pharos process: builds the parts that the configuration turns on, connects them, and ends them.
+
+    sources ─publish─▶ catalog ─deltas─▶ zone view ─▶ responder ─▶ DNS sockets
+                          └──────────────────────────────────────▶ HTTP look-ups
+
+Order at start: the saved catalog (served stale), the zone view, the sockets, then the sources. At
+the end: readyz says no, sources stop, open requests get `drain_timeout`, the catalog is saved.
+
+SIGHUP reads the configuration again: a bad file changes nothing and says why; a good one replaces
+exactly the parts whose sections changed, while everything else goes on. SIGTERM and SIGINT end the
+process; a second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from agent import notify
+from agent.addresses import name_server_addresses
+from agent.config import Config, ConfigError, load
+from agent.http import HttpServer
+from mesos_dns.api import ApiContext
+from mesos_dns.catalog import Catalog
+from mesos_dns.config import DnsConfig
+from mesos_dns.publish import CatalogPublisher
+from mesos_dns.respond import DnsCounters, Responder
+from mesos_dns.saved import SavedCatalog
+from mesos_dns.server import DnsServer
+from mesos_dns.zone import ZoneView
+
+log = logging.getLogger(__name__)
+
+GC_THRESHOLDS = (50_000, 20, 100)
+"""A catalog of 100,000 tasks is long-lived and free of cycles: looking through it for garbage every
+700 allocations would cost more than all other work together."""
+
+
+class Service:
+    """The parts of one process. `start`, then `reload` any number of times, then `stop`."""
+
+    def __init__(self, config: Config, config_path: Path | None = None) -> None:
+        self.config = config
+        self.config_path = config_path
+        self.started = time.time()
+        self.catalog = Catalog()
+        self.dns_counters = DnsCounters()
+        self.sources: dict[str, Any] = {}
+        self.server: DnsServer | None = None
+        self.saved: SavedCatalog | None = None
+        self.http: HttpServer | None = None
+        self.view = self._new_view(config.dns or DnsConfig(), 0)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self) -> None:
+        """Bind and start everything. Raises OSError when an address can't be bound."""
+        config = self.config
+        serial = await self._restore(config)
+        self.view.serial = max(self.view.serial, serial)
+        self.catalog.listen(self.view.apply)
+        self.catalog.flush()
+        if config.dns is not None:
+            self.server = DnsServer(config.dns, Responder(self.view, config.dns, self.dns_counters))
+            await self.server.start()
+        await self._start_http(config)
+        self._start_sources(config, {"mesos", "file"})
+        if self.saved is not None:
+            self._spawn("saved", self.saved.run())
+        self._spawn("watchdog", notify.watchdog())
+
+    async def stop(self) -> None:
+        """End everything, politely."""
+        grace = float(self.config.drain_timeout)
+        if self.http is not None:
+            self.http.drain()
+        for name in [name for name in self._tasks if name != "saved"]:
+            await self._end(name)
+        if self.server is not None:
+            await self.server.close()
+        if self.http is not None:
+            await self.http.close(grace)
+        await self._end("saved")
+        if self.saved is not None:
+            await self.saved.save()
+
+    async def reload(self) -> bool:
+        """Read the configuration again and replace what changed; False when it can't be used."""
+        if self.config_path is None:
+            return False
+        try:
+            new = await asyncio.to_thread(load, self.config_path)
+        except ConfigError as error:
+            log.error("configuration not reloaded, the running one stays: %s", error)
+            return False
+        old, self.config = self.config, new
+        changed = {name for name in ("mesos", "file", "dns", "api", "admin") if getattr(old, name) != getattr(new, name)}
+        try:
+            if "dns" in changed:
+                await self._swap_dns(old.dns, new.dns)
+            if changed & {"dns", "api", "admin"}:
+                await self._swap_http(new)
+        except OSError as error:
+            log.error("configuration reloaded only in part: %s", error)
+        for name in changed & {"mesos", "file"}:
+            await self._end(name)
+        self._start_sources(new, changed)
+        log.info("configuration reloaded changed=%s", ",".join(sorted(changed)) or "nothing")
+        return True
+
+    async def _restore(self, config: Config) -> int:
+        """Publish the saved catalog; the SOA serial that it was saved with."""
+        for name in ("mesos", "file"):
+            if getattr(config, name) is not None:
+                self.catalog.register(name)
+        self.saved = SavedCatalog(
+            self.catalog,
+            Path(config.state_dir) / "catalog",
+            max_age=float(config.state.max_age),
+            interval=float(config.state.interval),
+            extra=lambda: {"serial": self.view.serial},
+        )
+        extra = await self.saved.restore()
+        return int(extra.get("serial", 0))
+
+    def _new_view(self, dns: DnsConfig, serial: int) -> ZoneView:
+        return ZoneView(dns, ns_addresses=name_server_addresses(dns.listen), serial=serial)
+
+    async def _swap_dns(self, old: DnsConfig | None, new: DnsConfig | None) -> None:
+        """A new view and responder; the sockets stay open where their addresses do."""
+        view = self._new_view(new or DnsConfig(), self.view.serial + 1)
+        self.catalog.flush()
+        self.catalog.unlisten(self.view.apply)
+        self.catalog.listen(view.apply)
+        self.catalog.flush()
+        self.view = view
+        responder = Responder(view, new, self.dns_counters) if new is not None else None
+        if self.server is not None and responder is not None and old is not None and new is not None:
+            if old.listen == new.listen:
+                self.server.swap(new, responder)
+                return
+        if self.server is not None:
+            await self.server.close()
+            self.server = None
+        if responder is not None and new is not None:
+            self.server = DnsServer(new, responder)
+            await self.server.start()
+
+    async def _start_http(self, config: Config) -> None:
+        if config.api is None and config.admin is None:
+            return
+        self.http = HttpServer(self._context(), config)
+        await self.http.start()
+
+    async def _swap_http(self, config: Config) -> None:
+        if self.http is not None:
+            await self.http.close(1.0)
+            self.http = None
+        await self._start_http(config)
+
+    def _context(self) -> ApiContext:
+        return ApiContext(
+            view=self.view,
+            catalog=self.catalog,
+            dns=self.config.dns or DnsConfig(),
+            dns_counters=self.dns_counters,
+            sources=self.sources,
+            dns_addresses=lambda: self.server.addresses if self.server is not None else [],
+            started=self.started,
+            config_path=str(self.config_path or ""),
+        )
+
+    def _start_sources(self, config: Config, names: set[str]) -> None:
+        if "file" in names and config.file is not None:
+            from mesos_dns.sources.file import FileSource
+
+            self.sources["file"] = file = FileSource(config.file, CatalogPublisher(self.catalog, "file"))
+            self._spawn("file", file.run())
+        if "mesos" in names and config.mesos is not None:
+            from mesos_dns.sources.mesos import MesosSource
+
+            self.sources["mesos"] = mesos = MesosSource(config.mesos, CatalogPublisher(self.catalog, "mesos"))
+            self._spawn("mesos", mesos.run())
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=f"pharos-{name}")
+        task.add_done_callback(lambda done: _report(name, done))
+        self._tasks[name] = task
+
+    async def _end(self, name: str) -> None:
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+def _report(name: str, task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("a part of the process failed part=%s", name, exc_info=error)
+
+
+async def serve(
+    config: Config,
+    *,
+    config_path: Path | None = None,
+    ready: Callable[[], None] | None = None,
+    started: Callable[[Service], Awaitable[None]] | None = None,
+) -> int:
+    """Run until SIGTERM or SIGINT; 0, or 1 when an address can't be bound.
+
+    `ready` is called when everything is bound; `started` is awaited then with the running service
+    (the demo), and the service ends when it returns.
+    """
+    loop = asyncio.get_running_loop()
+    gc.set_threshold(*GC_THRESHOLDS)
+    service = Service(config, config_path)
+    ending = asyncio.Event()
+
+    def end() -> None:
+        if ending.is_set():
+            os._exit(1)  # the second signal: at once
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    reloads: set[asyncio.Task[bool]] = set()
+
+    def reload() -> None:
+        notify.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        task = loop.create_task(service.reload())
+        reloads.add(task)
+        task.add_done_callback(lambda done: (reloads.discard(done), notify.notify("READY=1")))
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        await service.start()
+    except OSError as error:
+        log.critical("can't start: %s", error)
+        await service.stop()
+        return 1
+    notify.notify("READY=1")
+    if ready is not None:
+        ready()
+    log.info("serving dns=%s http=%s", _addresses(service.server), _addresses(service.http))
+    waits: list[asyncio.Task[Any]] = [loop.create_task(ending.wait())]
+    if started is not None:
+        waits.append(loop.create_task(_coroutine(started(service))))
+    done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    notify.notify("STOPPING=1")
+    log.info("ending")
+    await service.stop()
+    for task in done:
+        task.result()
+    return 0
+
+
+async def _coroutine(work: Awaitable[None]) -> None:
+    await work
+
+
+def _addresses(part: DnsServer | HttpServer | None) -> str:
+    return ",".join(f"{host}:{port}" for host, port in part.addresses) if part is not None else "off"
