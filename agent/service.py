@@ -29,7 +29,7 @@ from agent.addresses import name_server_addresses
 from agent.config import Config, ConfigError, load
 from agent.http import HttpServer
 from mesos_dns.api import ApiContext
-from mesos_dns.catalog import Catalog
+from mesos_dns.catalog import SYNC_SLICE, Catalog, Delta
 from mesos_dns.config import DnsConfig
 from mesos_dns.publish import CatalogPublisher
 from mesos_dns.respond import DnsCounters, Responder
@@ -65,8 +65,7 @@ class Service:
         config = self.config
         serial = await self._restore(config)
         self.view.serial = max(self.view.serial, serial)
-        self.catalog.listen(self.view.apply)
-        self.catalog.flush()
+        await self._fill(self.view)
         if config.dns is not None:
             self.server = DnsServer(config.dns, Responder(self.view, config.dns, self.dns_counters))
             await self.server.start()
@@ -101,7 +100,9 @@ class Service:
             log.error("configuration not reloaded, the running one stays: %s", error)
             return False
         old, self.config = self.config, new
-        changed = {name for name in ("mesos", "file", "dns", "api", "admin") if getattr(old, name) != getattr(new, name)}
+        changed = {
+            name for name in ("mesos", "file", "dns", "api", "admin") if getattr(old, name) != getattr(new, name)
+        }
         try:
             if "dns" in changed:
                 await self._swap_dns(old.dns, new.dns)
@@ -130,16 +131,27 @@ class Service:
         extra = await self.saved.restore()
         return int(extra.get("serial", 0))
 
+    async def _fill(self, view: ZoneView) -> None:
+        """Bring a new view up to the catalog in slices, while it already hears of every change.
+
+        Telling it an entity twice does no harm: a view goes by what it knows, not by the delta.
+        """
+        self.catalog.listen(view.apply, replay=False)
+        keys = [entity.key for entity in self.catalog.entities()]
+        keys.sort(key=lambda key: key[0] == "task")  # what tasks are joined with comes first
+        for start in range(0, len(keys), SYNC_SLICE):
+            changes = {key: (None, self.catalog.get(key)) for key in keys[start : start + SYNC_SLICE]}
+            view.apply(Delta(self.catalog.version, changes))
+            await asyncio.sleep(0)
+
     def _new_view(self, dns: DnsConfig, serial: int) -> ZoneView:
         return ZoneView(dns, ns_addresses=name_server_addresses(dns.listen), serial=serial)
 
     async def _swap_dns(self, old: DnsConfig | None, new: DnsConfig | None) -> None:
         """A new view and responder; the sockets stay open where their addresses do."""
         view = self._new_view(new or DnsConfig(), self.view.serial + 1)
-        self.catalog.flush()
+        await self._fill(view)
         self.catalog.unlisten(self.view.apply)
-        self.catalog.listen(view.apply)
-        self.catalog.flush()
         self.view = view
         responder = Responder(view, new, self.dns_counters) if new is not None else None
         if self.server is not None and responder is not None and old is not None and new is not None:
