@@ -34,5 +34,8 @@ def watchdog_interval(env: Mapping[str, str] = os.environ) -> float | None:
 async def watchdog(env: Mapping[str, str] = os.environ) -> None:
     """Give signs of life as long as the event loop turns; returns at once where nobody waits for them."""
     interval = watchdog_interval(env)
-    while interval is not None and notify("WATCHDOG=1", env):
+    if interval is None:
+        return
+    while True:
+        notify("WATCHDOG=1", env)
         await asyncio.sleep(interval)

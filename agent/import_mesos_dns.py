@@ -1,0 +1,287 @@
+"""mesos-dns' JSON configuration as Pharos' TOML: `pharos import mesos-dns CONFIG.json`.
+
+What the file means to mesos-dns is carried exactly, defaults included: they are written out where
+Pharos' own may differ. What has no equivalent becomes a comment and a warning.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent.checks import Problem
+from agent.config import ConfigError, load_text
+from agent.mesos_dns_json import DEFAULTS, read
+
+_MAX_BYTES = 1 << 20
+_NAMING = ("Domain", "TTL", "SRVRecordDefaultWeight", "IPSources", "EnforceRFC952", "SOAMname", "SOARname")
+"""Keys that shape names and records, and so what mesos-dns' HTTP API says even with DnsOn false."""
+
+
+class Imported(msgspec.Struct, frozen=True):
+    """The TOML text, and what the reader should know (key and text)."""
+
+    toml: str
+    warnings: tuple[Problem, ...]
+
+
+def import_file(path: Path) -> Imported:
+    """Convert a file. Raises ConfigError naming file and key."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(str(path), [Problem("", f"can't read the file: {error.strerror}")]) from error
+    if len(raw) > _MAX_BYTES:
+        raise ConfigError(str(path), [Problem("", f"larger than {_MAX_BYTES} bytes: this is no configuration file")])
+    return convert(raw, str(path))
+
+
+def convert(raw: bytes, name: str, nameservers: Callable[[], Sequence[str]] | None = None) -> Imported:
+    """Convert JSON text. `nameservers` are this machine's, for an empty `Resolvers`.
+
+    The result loads with `agent.config.load_text`, except where only Zk is given: its leader
+    election is not followed in this version, so masters must be filled in (a warning says so).
+    Raises ConfigError with the JSON key of whatever mesos-dns, or Pharos, would refuse.
+    """
+    warnings: list[Problem] = []
+    given = read(raw, name, warnings)
+    writer = _Writer(name, {**DEFAULTS, **given}, frozenset(given), warnings)
+    if not writer.value["Masters"] and not writer.value["Zk"]:
+        raise ConfigError(name, [Problem("Masters", "expected Masters or Zk; mesos-dns starts with neither as little")])
+    if not writer.value["DnsOn"] and not writer.value["HttpOn"]:
+        raise ConfigError(name, [Problem("DnsOn", "expected DnsOn or HttpOn to be on, as mesos-dns does")])
+    writer.head()
+    _mesos(writer)
+    _dns(writer, nameservers or system_nameservers)
+    _api(writer)
+    toml = writer.text()
+    try:
+        load_text(toml, name)
+    except ConfigError as error:
+        problems = [writer.in_json(problem) for problem in error.problems]
+        if not writer.value["Masters"]:
+            problems = [problem for problem in problems if problem.path != "mesos.masters"]
+        if problems:
+            raise ConfigError(name, problems) from error
+    return Imported(toml, tuple(warnings))
+
+
+def system_nameservers(path: Path = Path("/etc/resolv.conf")) -> list[str]:
+    """The name servers of this machine without its own addresses, as mesos-dns takes them."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    words = [line.split() for line in lines]
+    found = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver" and "%" not in word[1]]
+    return [address for address in dict.fromkeys(found) if not _is_own(address)]
+
+
+def _is_own(address: str) -> bool:
+    """Whether an interface has this address: then one can bind to it.
+
+    Of 127.0.0.0/8 interfaces have only 127.0.0.1; a stub resolver on another one is no loop.
+    """
+    if address.startswith("127."):
+        return address == "127.0.0.1"
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+class _Writer:
+    """Lines of TOML, and which JSON key each of their keys came from."""
+
+    def __init__(self, name: str, value: dict[str, Any], given: frozenset[str], warnings: list[Problem]) -> None:
+        self.name = name
+        self.value = value
+        self.given = given
+        self._warnings = warnings
+        self._lines: list[str] = []
+        self._section = ""
+        self._origin: dict[str, str] = {}
+
+    def head(self) -> None:
+        self.comment(f"From mesos-dns' {Path(self.name).name}; the key it came from stands behind each value.")
+
+    def section(self, name: str) -> None:
+        self._section = name
+        self._lines += ["", f"[{name}]"]
+
+    def put(self, key: str, value: Any, origin: str, remark: str = "") -> None:
+        """`key = value  # origin: remark`."""
+        path = f"{self._section}.{key}"
+        self._origin[path] = origin
+        behind = f"{origin}: {remark}" if remark and origin else origin or remark
+        self._lines.append(f"{key} = {_toml(value)}" + (f"  # {_one_line(behind)}" if behind else ""))
+
+    def comment(self, text: str) -> None:
+        self._lines.append(f"# {_one_line(text)}")
+
+    def blank(self) -> None:
+        self._lines.append("")
+
+    def warn(self, key: str, text: str) -> None:
+        """Say it on standard error and at this place of the file."""
+        self._warnings.append(Problem(key, text))
+        self.comment(f"{key}: {text}")
+
+    def text(self) -> str:
+        return "\n".join(self._lines) + "\n"
+
+    def in_json(self, problem: Problem) -> Problem:
+        """A problem of the TOML under the JSON key that caused it."""
+        for path in (problem.path, problem.path.partition("[")[0], ".".join(problem.path.split(".")[:2])):
+            if self._origin.get(path):
+                return Problem(self._origin[path], problem.text)
+        return problem
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _toml(value: Any) -> str:
+    """A TOML value on one line. JSON's text escapes are TOML's, except for DEL and lone surrogates."""
+    if isinstance(value, str):
+        whole = value.encode("utf-8", "replace").decode()
+        return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _mesos(out: _Writer) -> None:
+    value = out.value
+    out.section("mesos")
+    scheme = "https://" if value["MesosHTTPSOn"] else ""
+    if value["Masters"]:
+        out.put("masters", [scheme + master for master in value["Masters"]], "Masters")
+    else:
+        out.warn("Masters", "the ZooKeeper source is not available in this version: list the masters here before use")
+        out.comment(f'masters = ["{scheme}HOST:5050"]')
+    if value["Zk"]:
+        out.put("zk", value["Zk"], "Zk", "kept; this version finds the leader through the masters listed")
+    if "ZkDetectionTimeout" in out.given:
+        out.warn("ZkDetectionTimeout", "has no equivalent: Pharos keeps serving what it knows and never exits for that")
+    if value["RefreshSeconds"] < 1:
+        raise ConfigError(out.name, [Problem("RefreshSeconds", "expected at least 1 (mesos-dns crashes on less)")])
+    out.put("poll", f"{value['RefreshSeconds']}s", "RefreshSeconds", "only on masters that can't push their changes")
+    if value["StateTimeoutSeconds"] > 0:
+        out.put("timeout", f"{value['StateTimeoutSeconds']}s", "StateTimeoutSeconds")
+    else:
+        out.warn("StateTimeoutSeconds", "no limit is not possible; Pharos' default of 300 s holds")
+    _mesos_tls(out)
+    _mesos_login(out)
+
+
+def _mesos_tls(out: _Writer) -> None:
+    value = out.value
+    if value["MesosHTTPSOn"] and not value["CACertFile"]:
+        out.warn("CACertFile", "mesos-dns verifies nothing without it, Pharos does: set ca_file, or tls_verify = false")
+        out.put("tls_verify", True, "", "false: do as mesos-dns did")
+    for key, origin in (("ca_file", "CACertFile"), ("cert_file", "CertFile"), ("key_file", "KeyFile")):
+        if value[origin]:
+            out.put(key, value[origin], origin)
+
+
+def _mesos_login(out: _Writer) -> None:
+    value = out.value
+    method, credentials = value["MesosAuthentication"], value["MesosCredentials"]
+    if method:
+        out.put("auth", method, "MesosAuthentication")
+    if method == "basic":
+        out.put("principal", credentials["Principal"], "MesosCredentials")
+        out.put("secret", credentials["Secret"], "MesosCredentials")
+        out.warn("MesosCredentials", "move it to a file of mode 0600 (secret_file), or give this file that mode")
+    elif credentials["Principal"] or credentials["Secret"]:
+        out.warn("MesosCredentials", 'is not used unless MesosAuthentication is "basic"; not carried over')
+    if value["IAMConfigFile"]:
+        out.put("iam_config_file", value["IAMConfigFile"], "IAMConfigFile")
+
+
+def _dns(out: _Writer, nameservers: Callable[[], Sequence[str]]) -> None:
+    value = out.value
+    if not value["DnsOn"]:
+        out.blank()
+        out.comment("DnsOn is false: no [dns] section, so no DNS is served.")
+        if lost := [key for key in _NAMING if value[key] != DEFAULTS[key]]:
+            out.warn("DnsOn", f"is false, and without [dns] the lookup API has the defaults of {', '.join(lost)}")
+        return
+    out.section("dns")
+    out.put("listen", [_address(value["Listener"], value["Port"])], "Listener, Port")
+    out.put("domain", value["Domain"].lower(), "Domain")
+    out.put("ttl", value["TTL"], "TTL")
+    out.put("srv_weight", value["SRVRecordDefaultWeight"], "SRVRecordDefaultWeight")
+    out.put("ip_sources", value["IPSources"], "IPSources")
+    out.put("enforce_rfc952", value["EnforceRFC952"], "EnforceRFC952")
+    out.put("health", "ignore", "", "mesos-dns does not look at health")
+    out.put("directory", "", "", "mesos-dns does not serve DC/OS' own zones; remove this line to serve them")
+    _forwarding(out, nameservers)
+    _soa(out)
+    if not value["SetTruncateBit"]:
+        out.warn("SetTruncateBit", "has no equivalent: a cut answer always says so (TC, RFC 2181 section 9)")
+    if "ReverseDnsOn" in out.given and not value["ReverseDnsOn"]:
+        out.warn("ReverseDnsOn", "has no equivalent: reverse names of the cluster's addresses are always answered")
+    if value["ResolvSubnetFirst"]:
+        out.warn("ResolvSubnetFirst", "has no equivalent: answers are not ordered by the client's network")
+
+
+def _forwarding(out: _Writer, nameservers: Callable[[], Sequence[str]]) -> None:
+    value = out.value
+    if not value["ExternalOn"]:
+        out.put("forward", [], "ExternalOn", "other names are refused")
+    elif value["Resolvers"]:
+        out.put("forward", value["Resolvers"], "Resolvers")
+    else:
+        found = nameservers()
+        out.put("forward", list(found), "Resolvers", "empty, so those of this machine's /etc/resolv.conf")
+        if not found:
+            out.warn("Resolvers", "is empty and /etc/resolv.conf names no other server: other names are refused")
+    zones = {zone.strip(".").lower(): servers for zone, servers in value["ZoneResolvers"].items()}
+    out.put("zones", zones, "ZoneResolvers")
+    out.put("forward_timeout", f"{value['Timeout']}s" if value["Timeout"] > 0 else "5s", "Timeout")
+    out.put("recursion", value["RecurseOn"], "RecurseOn")
+
+
+def _soa(out: _Writer) -> None:
+    value = out.value
+    out.put("soa_mname", value["SOAMname"].rstrip("."), "SOAMname")
+    out.put("soa_rname", value["SOARname"].replace("@", ".").rstrip("."), "SOARname")
+    for key in ("Refresh", "Retry", "Expire"):
+        out.put(f"soa_{key.lower()}", value[f"SOA{key}"], f"SOA{key}")
+    if value["SOAMinttl"] != value["TTL"]:
+        out.comment(f"SOAMinttl: mesos-dns announces TTL instead; soa_minttl = {value['SOAMinttl']} would announce it")
+    if "SOASerial" in out.given:
+        out.comment("SOASerial: the serial follows the changes, as in mesos-dns, which sets it itself")
+
+
+def _api(out: _Writer) -> None:
+    value = out.value
+    if value["HttpOn"]:
+        out.section("api")
+        out.put("listen", [_address(value["HTTPListener"], value["HttpPort"])], "HTTPListener, HttpPort")
+        out.put("enumeration", value["EnumerationOn"], "EnumerationOn")
+    else:
+        out.blank()
+        out.comment("HttpOn is false: no [api] section, so no lookups over HTTP.")
+    out.blank()
+    out.comment("What mesos-dns has nothing like: the state of this process, on loopback.")
+    out.comment("[admin]")
+    out.comment('listen = ["127.0.0.1:8124"]')
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
