@@ -48,7 +48,10 @@ def never_block_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on, neither by UDP nor by TCP."""
     for _ in range(100):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+        ):
             tcp.bind(("127.0.0.1", 0))
             port: int = tcp.getsockname()[1]
             try:
