@@ -14,7 +14,7 @@ import msgspec
 from mesos_dns.answer import Answer, Dependency, compile_answer, error
 from mesos_dns.config import DnsConfig, host_port
 from mesos_dns.message import RA, REFUSED, Bad, Query, read_query
-from mesos_dns.names import SOA
+from mesos_dns.names import ANY, PTR, SOA
 from mesos_dns.wire import name_to_wire
 from mesos_dns.zone import ZoneView
 
@@ -115,6 +115,10 @@ class Responder:
             self._forget(key)
 
     def _compile(self, key: bytes, query: Query) -> Answer | None:
+        if self._forward and query.qtype not in (PTR, ANY) and query.name.endswith(b"\x04arpa\0"):
+            # Of a reverse name we only know what it points to; the rest is its real zone's to say.
+            if self.view.find(query.name) is None:
+                return None
         answer = compile_answer(self.view, query)
         self.counters.compiled += 1
         if answer is not None and not answer.authority and query.qtype != SOA and answer.depends:
