@@ -11,6 +11,9 @@ Rules (they are what keeps names alive when the outside breaks):
    saw is left out.
 4. A source that is lost keeps what it said; it is only marked stale. Nothing is ever dropped
    because a source is silent.
+5. A single change that arrives while a sliced Sync of the same source is under way is newer than the
+   Sync, which then leaves that key alone. Two Syncs of one source follow each other.
+6. A listener that raises loses that one delta (logged and counted); the others get theirs.
 
 The catalog belongs to one event loop and is not thread-safe.
 """
@@ -20,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -77,6 +80,9 @@ class Catalog:
         self._owner: dict[Key, str] = {}
         self._pending: dict[Listener, dict[Key, Entity | None]] = {}
         self._flush: asyncio.Handle | None = None
+        self._overtaken: dict[str, set[Key]] = {}
+        self._sync_locks: dict[str, asyncio.Lock] = {}
+        self.listener_errors = 0
 
     def __len__(self) -> int:
         return len(self._current)
@@ -123,7 +129,10 @@ class Catalog:
                 yield entity
 
     def listen(self, listener: Listener, *, replay: bool = True) -> None:
-        """Call `listener` with coalesced deltas from now on; `replay` first sends all that is."""
+        """Call `listener` with coalesced deltas from now on; `replay` first sends all that is.
+
+        Listening again starts afresh: what was waiting for this listener is forgotten.
+        """
         self._pending[listener] = {}
         if replay and self._current:
             self._pending[listener] = dict.fromkeys(self._current)
@@ -134,27 +143,48 @@ class Catalog:
         self._pending.pop(listener, None)
 
     def publish(self, source: str, change: Change) -> None:
-        """Apply one change of a source at once (a large Sync belongs into `sync`)."""
+        """Apply one change of a source at once (a large Sync belongs into `sync`).
+
+        Raises KeyError when the source was never registered.
+        """
         if isinstance(change, Put):
-            self._put(source, change.entity)
+            self._single(source, change.entity.key)
+            self._put(source, change.entity.key, change.entity)
         elif isinstance(change, Drop):
+            self._single(source, change.key)
             self._drop(source, change.key)
         else:
+            named = set()
             for entity in change.changed:
-                self._put(source, entity)
-            for key in self._gone(source, change):
-                self._drop(source, key)
+                key = entity.key
+                named.add(key)
+                self._single(source, key)
+                self._put(source, key, entity)
+            for key in list(self._said[source]):
+                if not _vouched(change, key, named):
+                    self._single(source, key)
+                    self._drop(source, key)
 
     async def sync(self, source: str, change: Sync, slice_size: int = SYNC_SLICE) -> None:
-        """Apply a Sync in slices, giving the loop a turn between them."""
-        for number, entity in enumerate(change.changed, 1):
-            self._put(source, entity)
-            if number % slice_size == 0:
-                await asyncio.sleep(0)
-        for number, key in enumerate(self._gone(source, change), 1):
-            self._drop(source, key)
-            if number % slice_size == 0:
-                await asyncio.sleep(0)
+        """Apply a Sync in slices, giving the loop a turn between them (rule 5 says what may come between)."""
+        async with self._sync_locks.setdefault(source, asyncio.Lock()):
+            overtaken = self._overtaken[source] = set()
+            try:
+                named = set()
+                for number, entity in enumerate(change.changed, 1):
+                    key = entity.key
+                    named.add(key)
+                    if key not in overtaken:
+                        self._put(source, key, entity)
+                    if number % slice_size == 0:
+                        await asyncio.sleep(0)
+                for number, key in enumerate(list(self._said[source]), 1):
+                    if key not in overtaken and not _vouched(change, key, named):
+                        self._drop(source, key)
+                    if number % slice_size == 0:
+                        await asyncio.sleep(0)
+            finally:
+                del self._overtaken[source]
 
     def flush(self) -> None:
         """Deliver every pending delta now instead of at the next loop turn."""
@@ -173,17 +203,16 @@ class Catalog:
             try:
                 listener(Delta(self.version, changes))
             except Exception:
+                self.listener_errors += 1
                 log.exception("a catalog listener failed listener=%r changes=%d", listener, len(changes))
 
-    def _gone(self, source: str, change: Sync) -> Iterable[Key]:
-        named = {entity.key for entity in change.changed}
-        kinds, kept = change.kinds, change.kept
-        return [
-            key for key in self._said[source] if key not in named and key not in kept and (not kinds or key[0] in kinds)
-        ]
+    def _single(self, source: str, key: Key) -> None:
+        """Note a change that a running sync of this source must not undo."""
+        overtaken = self._overtaken.get(source)
+        if overtaken is not None:
+            overtaken.add(key)
 
-    def _put(self, source: str, entity: Entity) -> None:
-        key = entity.key
+    def _put(self, source: str, key: Key, entity: Entity) -> None:
         said = self._said[source]
         if said.get(key) == entity:
             return
@@ -220,3 +249,8 @@ class Catalog:
     def _schedule(self) -> None:
         if self._flush is None and self._pending:
             self._flush = asyncio.get_running_loop().call_soon(self.flush)
+
+
+def _vouched(change: Sync, key: Key, named: set[Key]) -> bool:
+    """True when a Sync that names the keys `named` leaves `key` as it is."""
+    return key in named or key in change.kept or (bool(change.kinds) and key[0] not in change.kinds)
