@@ -1,0 +1,193 @@
+"""`pharos resolve NAME [TYPE]`: ask a running Pharos by DNS and say where the answer comes from."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+import re
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from dnslib import EDNS0, QTYPE, RCODE, DNSHeader, DNSQuestion, DNSRecord
+from dnslib.dns import DNSError
+from dnslib.label import DNSLabelError
+
+from agent.client import Client, ClientError, Unreachable
+from agent.commands_ask import access
+from agent.table import safe, table
+from mesos_dns.config import host_port
+
+_TRIES, _TRY_SECONDS = 3, 2.0
+_PAYLOAD = 1232
+
+
+class Exchange(NamedTuple):
+    """An answer, and how it came."""
+
+    reply: DNSRecord
+    server: str
+    transport: str
+    seconds: float
+
+
+def resolve(args: argparse.Namespace) -> int:
+    """0 when the name exists, 1 when not or when nobody answers, 2 when the question can't be put."""
+    try:
+        query = question(args.name, args.type)
+        server = host_port(args.server, 53) if args.server else dns_address(args)
+    except ValueError as error:
+        print(f"pharos resolve: {error}", file=sys.stderr)
+        return 2
+    exchange = ask(query, server)
+    print(json.dumps(as_json(exchange), indent=2) if args.json else "\n".join(as_text(exchange)))
+    return 0 if exchange.reply.header.rcode == RCODE.NOERROR else 1
+
+
+def question(name: str, kind: str | None) -> DNSRecord:
+    """The query for a name (always taken as absolute), or for an address its PTR. Raises ValueError."""
+    try:
+        name, kind = ipaddress.ip_address(name).reverse_pointer, kind or "PTR"
+    except ValueError:
+        kind = kind or "A"
+    numbered = re.fullmatch(r"TYPE(\d{1,5})", kind.upper())
+    number = int(numbered[1]) if numbered else QTYPE.reverse.get(kind.upper(), -1)
+    if not 0 <= number <= 65535:
+        raise ValueError(f"unknown record type {kind!r}; TYPE123 asks for any number")
+    try:
+        asked = DNSQuestion(name.rstrip(".") + ".", number)
+        query = DNSRecord(DNSHeader(id=secrets.randbits(16), rd=1), q=asked)
+        query.add_ar(EDNS0(udp_len=_PAYLOAD))
+        query.pack()
+    except (DNSError, DNSLabelError, UnicodeError) as error:
+        raise ValueError(f"{name!r} is no DNS name: {error}") from error
+    return query
+
+
+def dns_address(args: argparse.Namespace) -> tuple[str, int]:
+    """Where the running Pharos serves DNS, as its /status says. Raises ClientError."""
+    client = Client(args.admin, access(args))
+    try:
+        value = client.get("/status").value
+    except Unreachable as error:
+        raise ClientError(f"{error}\nname the DNS server with --server ADDR:PORT") from error
+    found = list(_dns_addresses(value))
+    if not found:
+        raise ClientError(f"{args.admin}/status names no DNS address: is [dns] on? Else use --server ADDR:PORT")
+    host, port = host_port(found[0], 53)
+    return (client.host if ipaddress.ip_address(host).is_unspecified else host), port
+
+
+def _dns_addresses(value: Any) -> Iterable[str]:
+    part = value.get("dns") if isinstance(value, dict) else None
+    addresses = part.get("addresses") if isinstance(part, dict) else None
+    for address in addresses if isinstance(addresses, list) else ():
+        if isinstance(address, str):
+            yield address
+
+
+def ask(query: DNSRecord, server: tuple[str, int]) -> Exchange:
+    """Ask by UDP, again by TCP when the answer was cut. Raises Unreachable."""
+    where = f"[{server[0]}]:{server[1]}" if ":" in server[0] else f"{server[0]}:{server[1]}"
+    start, transport = time.monotonic(), "UDP"
+    try:
+        reply = _over_udp(query, server)
+        if reply.header.tc:
+            reply, transport = _over_tcp(query, server), "TCP"
+    except (OSError, EOFError, DNSError) as error:
+        raise Unreachable(f"no answer from {where} over {transport}: {error}") from error
+    return Exchange(reply, where, transport, time.monotonic() - start)
+
+
+def _over_udp(query: DNSRecord, server: tuple[str, int]) -> DNSRecord:
+    family, _, _, _, address = socket.getaddrinfo(*server, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as asker:
+        asker.connect(address)
+        for _ in range(_TRIES):
+            asker.send(query.pack())
+            deadline = time.monotonic() + _TRY_SECONDS
+            while (left := deadline - time.monotonic()) > 0:
+                asker.settimeout(left)
+                try:
+                    reply = _matching(query, asker.recv(65535))
+                except TimeoutError:
+                    break
+                if reply is not None:
+                    return reply
+    raise TimeoutError(f"{_TRIES} tries of {_TRY_SECONDS:g} s")
+
+
+def _over_tcp(query: DNSRecord, server: tuple[str, int]) -> DNSRecord:
+    message = query.pack()
+    with socket.create_connection(server, timeout=_TRY_SECONDS) as asker, asker.makefile("rb") as stream:
+        asker.sendall(len(message).to_bytes(2, "big") + message)
+        size = int.from_bytes(stream.read(2), "big")
+        reply = _matching(query, stream.read(size))
+    if reply is None:
+        raise EOFError("the answer is to another question")
+    return reply
+
+
+def _matching(query: DNSRecord, message: bytes) -> DNSRecord | None:
+    """The answer to this very question, or None (RFC 5452 §9.1: id and question must match)."""
+    try:
+        reply = DNSRecord.parse(message)
+    except (DNSError, DNSLabelError, ValueError, IndexError):
+        return None
+    same = reply.header.id == query.header.id and reply.header.qr == 1
+    if reply.questions and (reply.q.qtype != query.q.qtype or reply.q.qname != query.q.qname):
+        same = False
+    return reply if same else None
+
+
+def origin(reply: DNSRecord) -> str:
+    """Where the answer comes from, as its AA bit says."""
+    if reply.header.rcode in (RCODE.REFUSED, RCODE.SERVFAIL):
+        return "not served"
+    return "its own names" if reply.header.aa else "forwarded"
+
+
+def as_text(exchange: Exchange) -> list[str]:
+    """Lines: the records, then one that says how the answer came."""
+    reply = exchange.reply
+    rows = [[str(rr.rname), rr.ttl, _type_name(rr.rtype), str(rr.rdata)] for rr in reply.rr]
+    lines = table(["NAME", "TTL", "TYPE", "DATA"], rows) if rows else []
+    code = "NODATA" if not rows and reply.header.rcode == RCODE.NOERROR else _code_name(reply.header.rcode)
+    how = f"{exchange.server} over {exchange.transport} in {exchange.seconds * 1000:.1f} ms"
+    return [*lines, f"{code} for {safe(str(reply.q.qname))} {_type_name(reply.q.qtype)}: {origin(reply)}, from {how}"]
+
+
+def as_json(exchange: Exchange) -> dict[str, Any]:
+    """The same as JSON; `data` is in presentation format."""
+    reply = exchange.reply
+    sections = {"answers": reply.rr, "authority": reply.auth, "additional": reply.ar}
+    return {
+        "name": str(reply.q.qname),
+        "type": _type_name(reply.q.qtype),
+        "rcode": _code_name(reply.header.rcode),
+        "authoritative": bool(reply.header.aa),
+        "origin": origin(reply),
+        **{
+            section: [
+                {"name": str(rr.rname), "ttl": rr.ttl, "type": _type_name(rr.rtype), "data": str(rr.rdata)}
+                for rr in records
+                if rr.rtype != QTYPE.OPT
+            ]
+            for section, records in sections.items()
+        },
+        "server": exchange.server,
+        "transport": exchange.transport.lower(),
+        "milliseconds": round(exchange.seconds * 1000, 3),
+    }
+
+
+def _type_name(number: int) -> str:
+    return str(QTYPE.forward.get(number, f"TYPE{number}"))
+
+
+def _code_name(number: int) -> str:
+    return str(RCODE.forward.get(number, f"RCODE{number}"))
