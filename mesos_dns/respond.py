@@ -115,10 +115,8 @@ class Responder:
             self._forget(key)
 
     def _compile(self, key: bytes, query: Query) -> Answer | None:
-        if self._forward and query.qtype not in (PTR, ANY) and query.name.endswith(b"\x04arpa\0"):
-            # Of a reverse name we only know what it points to; the rest is its real zone's to say.
-            if self.view.find(query.name) is None:
-                return None
+        if self._forward and self._only_points(query):
+            return None
         answer = compile_answer(self.view, query)
         self.counters.compiled += 1
         if answer is not None and not answer.authority and query.qtype != SOA and answer.depends:
@@ -128,6 +126,12 @@ class Responder:
             for dependency in answer.depends:
                 self._dependents.setdefault(dependency, set()).add(key)
         return answer
+
+    def _only_points(self, query: Query) -> bool:
+        """True for what we don't know of a reverse name: anything but where it points."""
+        return (
+            query.qtype not in (PTR, ANY) and query.name.endswith(b"\x04arpa\0") and self.view.find(query.name) is None
+        )
 
     def _forget(self, key: bytes) -> None:
         answer = self._answers.pop(key, None)

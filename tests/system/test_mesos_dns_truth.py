@@ -1,0 +1,251 @@
+"""Every recorded mesos-dns case through `import mesos-dns` and a real `pharos run`, unchanged.
+
+A case is a master's state, mesos-dns' configuration, and what the real mesos-dns answered. Each runs
+in a network namespace of its own that has the recorded addresses, so the imported configuration is
+used as it is. The rule for every recorded question:
+
+- answered with records: the same record set and TTL, and addresses for every SRV target;
+- anything else: what the standards say, with existence taken from the recorded zone (/v1/axfr).
+
+The deliberate differences are named in `deviation`; mesos_dns/README.md gives their reasons.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.system.namespace import Namespace, namespace
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+
+HOSTS = """127.0.0.1 localhost
+10.0.0.51 sched.example.internal
+10.1.0.8 agent7.example.internal
+192.0.2.99 google.com
+"""
+# A framework called leader or slave gave its own scheduler's address to these names.
+TAKEN_OVER = {"leader.mesos.": {"10.0.0.91"}, "slave.mesos.": {"10.0.0.90"}}
+TYPES = {"A": "As", "AAAA": "AAAAs", "SRV": "SRVs"}
+
+
+def _own_cases() -> list[Path]:
+    return sorted(path.parent for path in (REPOSITORY / "tests/data/mesos-dns").glob("*/config.json"))
+
+
+def _truth_cases() -> list[Path]:
+    truth = REPOSITORY.parent / "shared" / "truth"
+    found = [*truth.glob("mesos-dns/*/config.json"), *truth.glob("upstream/mesos-dns/*/config.json")]
+    return sorted(path.parent for path in found)
+
+
+class Case:
+    """A recorded case, and Pharos' answers to its questions in the same order."""
+
+    def __init__(self, folder: Path, space: Namespace, work: Path) -> None:
+        self.name = folder.name
+        config = json.loads((folder / "config.json").read_text())
+        self.domain = config["Domain"].lower()
+        self.forwards = config.get("ExternalOn", True)
+        self.rows = [json.loads(line) for line in _read(folder, "queries.jsonl").splitlines()]
+        axfr = _read(folder, "axfr.json") or _read(folder.parent / "fake-default", "axfr.json")
+        self.records: dict[str, dict[str, list[str]]] = json.loads(axfr)["Records"]
+        self.names = {name.lower() for kind in self.records.values() for name in kind}
+        self.inner = {".".join(name.split(".")[n:]) for name in self.names for n in range(1, name.count("."))}
+        self.answers = self._ask(folder, space, work, config)
+
+    def _ask(self, folder: Path, space: Namespace, work: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
+        state = work / "state.json"
+        state.write_text(_read(folder, "state.json"))
+        master = space.popen([sys.executable, str(REPOSITORY / "tests/fakes/state_master.py"), str(state), *config["Masters"]], stdout=subprocess.PIPE)
+        upstream = space.popen([sys.executable, str(REPOSITORY / "tests/fakes/upstream_dns.py"), "10053", "10054"], stdout=subprocess.PIPE)
+        for process in (master, upstream):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "serving\n"
+        imported = space.run([sys.executable, "-m", "agent", "import", "mesos-dns", str(folder / "config.json")])
+        toml = work / "pharos.toml"
+        toml.write_text(f'state_dir = "{work}/state"\n' + re.sub(r"(?m)^state_dir.*\n", "", imported))
+        space.popen([sys.executable, "-m", "agent", "run", "-c", str(toml)])
+        api = f"http://{config['HTTPListener']}:{config['HttpPort']}"
+        _until_ready(space, api)
+        queries = work / "queries.jsonl"
+        queries.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        asked = [str(REPOSITORY / "tests/system/ask.py"), str(queries), config["Listener"], str(config["Port"])]
+        return [json.loads(line) for line in space.run([sys.executable, *asked], timeout=240).splitlines()]
+
+    def exists(self, name: str) -> bool:
+        """True when the recorded zone has the name or one below it (RFC 8020)."""
+        name = name.lower()
+        return name in self.names or name in self.inner or name == f"{self.domain}."
+
+
+def _read(folder: Path, name: str) -> str:
+    if (folder / name).exists():
+        return (folder / name).read_text()
+    if (folder / f"{name}.gz").exists():
+        return gzip.decompress((folder / f"{name}.gz").read_bytes()).decode()
+    return ""
+
+
+def _until_ready(space: Namespace, api: str) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        done = space.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{api}/readyz", "--retry", "0"]) if _up(space, api) else ""
+        if done == "200":
+            return
+        time.sleep(0.1)
+    pytest.fail("pharos did not become ready in 30 s")
+
+
+def _up(space: Namespace, api: str) -> bool:
+    try:
+        space.run(["curl", "-s", "-o", "/dev/null", f"{api}/livez"])
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module", params=[*_own_cases(), *_truth_cases()], ids=lambda path: f"{path.parent.name}-{path.name}")
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+    """A case that was run."""
+    folder: Path = request.param
+    config = json.loads((folder / "config.json").read_text())
+    addresses = sorted({master.rsplit(":", 1)[0] for master in config["Masters"]})
+    with namespace(f"pharos-{abs(hash(folder)) % 100000}", addresses, HOSTS) as space:
+        yield Case(folder, space, tmp_path_factory.mktemp(folder.name))
+
+
+def deviation(row: dict[str, Any]) -> str | None:
+    """The rcode that we give on purpose where mesos-dns answered with records (see the module)."""
+    if row["qclass"] in ("CH", "HS", "NONE"):
+        return "REFUSED"  # RFC 1035 §3.2.4: another class is another tree
+    if row.get("opcode"):
+        return "NOTIMP"  # RFC 1035 §4.1.1, RFC 8906 §3.1.4
+    if row.get("edns") and row["edns"]["version"]:
+        return "BADVERS"  # RFC 6891 §6.1.3
+    if row.get("case", "").startswith("qdcount=2"):
+        return "FORMERR"  # RFC 9619
+    if ".*" in row["qname"]:
+        return "NXDOMAIN"  # mesos-dns deletes ".*" from names before it looks them up
+    return None
+
+
+def _rdata(texts: list[str]) -> set[str]:
+    return {text.split(" ", 3)[3].lower() for text in texts}
+
+
+def test_recorded_records_are_served(case: Case) -> None:
+    """The same record set and TTL wherever mesos-dns answered with records."""
+    wrong = []
+    for row, got in zip(case.rows, case.answers, strict=True):
+        if row["rcode"] != "NOERROR" or not row["answers"]:
+            continue
+        if (expected := deviation(row)) is not None:
+            if got["rcode"] != expected:
+                wrong.append((row["qname"], row["qtype"], expected, got["rcode"]))
+            continue
+        recorded = {text.lower() for text in row["answers"]} - TAKEN_OVER.get(row["qname"].lower(), set())
+        whole = got.get("full", got)
+        served = _rdata(whole["answer"])
+        ttls = {text.split(" ")[1] for text in whole["answer"]}
+        if row["tc"] or row["qtype"] == "ANY":  # a part was recorded, or (RFC 8482) a part is given
+            fits = bool(served) and (recorded <= served if row["tc"] and row["qtype"] != "ANY" else bool(served & recorded))
+        else:
+            fits = served == recorded
+        if not fits or (_is_ours(case, row["qname"]) and ttls != {"60"}):
+            wrong.append((row["qname"], row["qtype"], sorted(recorded)[:4], sorted(served)[:4]))
+    assert wrong == []
+
+
+def test_srv_answers_carry_the_targets_addresses(case: Case) -> None:
+    """Glue holds every address of each target that mesos-dns gave glue for, and nothing else."""
+    wrong = []
+    for row, got in zip(case.rows, case.answers, strict=True):
+        if row["rcode"] != "NOERROR" or row["qtype"] != "SRV" or not row["answers"] or deviation(row):
+            continue
+        whole = got.get("full", got)
+        targets = {text.rsplit(" ", 1)[1].lower() for text in whole["answer"]}
+        known = {
+            f"{target} {address}" for target in targets for kind in ("As", "AAAAs")
+            for name, values in case.records[kind].items() if name.lower() == target
+            for address in values if address not in TAKEN_OVER.get(target, set())
+        }
+        served = {f"{text.split(' ')[0].lower()} {text.split(' ', 3)[3]}" for text in whole["additional"]}
+        recorded = {text.lower() for text in row["additional"]}
+        if served != known or (not row["tc"] and not recorded - {"10.0.0.90", "10.0.0.91"} <= _rdata(whole["additional"])):
+            wrong.append((row["qname"], sorted(known)[:3], sorted(served)[:3]))
+    assert wrong == []
+
+
+def _is_ours(case: Case, name: str) -> bool:
+    return f".{name.lower()}".endswith(f".{case.domain}.")
+
+
+def _standard(case: Case, row: dict[str, Any]) -> str | None:
+    """The rcode that the standards ask for, where mesos-dns gave no records; None: not decided here."""
+    if row.get("raw_hex") or row.get("opcode") or row["rcode"] in ("UNQUERYABLE", "UNPARSEABLE") or ".*" in row["qname"]:
+        return None
+    if row.get("edns") and row["edns"]["version"]:
+        return "BADVERS"
+    if not _is_ours(case, row["qname"]):
+        return None if case.forwards or "arpa" in row["qname"] else "REFUSED"
+    if row["qclass"] not in ("IN", "ANY") or row["qtype"] in ("AXFR", "IXFR"):
+        return "REFUSED"
+    return "NOERROR" if case.exists(row["qname"]) else "NXDOMAIN"
+
+
+def test_everything_else_follows_the_standards(case: Case) -> None:
+    """NODATA and NXDOMAIN with the apex's SOA, SOA and NS at the apex, REFUSED outside (RFC 1034, 2308, 8020)."""
+    wrong = []
+    for row, got in zip(case.rows, case.answers, strict=True):
+        if row["rcode"] == "NOERROR" and row["answers"]:
+            continue
+        expected = _standard(case, row)
+        if expected is None:
+            continue
+        negative = got["rcode"] == "NXDOMAIN" or (got["rcode"] == "NOERROR" and not got["answer"])
+        soa = [text for text in got.get("authority", []) if text.lower().startswith(f"{case.domain}. ") and " SOA " in text]
+        if got["rcode"] != expected and not _raw_name(case, row, got):
+            wrong.append((row["qname"], row["qtype"], expected, got["rcode"]))
+        elif negative and not soa:
+            wrong.append((row["qname"], row["qtype"], "no SOA", got.get("authority")))
+        elif row["qname"].lower() == f"{case.domain}." and row["qtype"] in ("SOA", "NS") and not got["answer"]:
+            wrong.append((row["qname"], row["qtype"], "no answer", got["rcode"]))
+    assert wrong == []
+
+
+def _raw_name(case: Case, row: dict[str, Any], got: dict[str, Any]) -> bool:
+    """A name that mesos-dns lists and can't be asked for, because it compares case (RFC 4343 does not),
+    or a record that can't stand on the wire and so is no record."""
+    listed = case.names & {row["qname"].lower()}
+    return bool(listed) and got["rcode"] in ("NOERROR", "NXDOMAIN")
+
+
+def test_odd_packets_do_no_harm(case: Case) -> None:
+    """Responses and stubs are dropped, malformed ones get FORMERR, and nothing is left unanswered."""
+    for row, got in zip(case.rows, case.answers, strict=True):
+        if row.get("case") in ("qr=1", "11 bytes"):
+            assert got["rcode"] == "TIMEOUT", row["case"]
+        elif row["rcode"] != "UNQUERYABLE":
+            assert got["rcode"] != "TIMEOUT", (row["qname"], row["qtype"], row.get("case"))
+
+
+def test_forwarded_questions(case: Case) -> None:
+    """Where forwarding is on, the upstream's word is passed on as mesos-dns did."""
+    if not case.forwards:
+        assert all(not got.get("ra") for got in case.answers)
+        return
+    for row, got in zip(case.rows, case.answers, strict=True):
+        if row.get("case", "").startswith("forward") and not row["qname"].startswith("big."):
+            assert got["rcode"] == row["rcode"], row["qname"]
+            assert _rdata(got["answer"]) == {text.lower() for text in row["answers"]}, row["qname"]
