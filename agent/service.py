@@ -24,20 +24,24 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from mesos_dns.api import ApiContext
+from mesos_dns.publish import CatalogPublisher
+from mesos_dns.saved import SavedCatalog
+
 from agent import notify
 from agent.addresses import name_server_addresses
 from agent.config import Config, ConfigError, load
 from agent.http import HttpServer
-from mesos_dns.api import ApiContext
 from mesos_dns.catalog import SYNC_SLICE, Catalog, Delta
 from mesos_dns.config import DnsConfig
-from mesos_dns.publish import CatalogPublisher
 from mesos_dns.respond import DnsCounters, Responder
-from mesos_dns.saved import SavedCatalog
 from mesos_dns.server import DnsServer
 from mesos_dns.zone import ZoneView
 
 log = logging.getLogger(__name__)
+
+_PARTS = ("mesos", "file", "dns", "api", "admin")
+"""Sections whose change replaces a part of the running process."""
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """A catalog of 100,000 tasks is long-lived and free of cycles: looking through it for garbage every
@@ -154,10 +158,10 @@ class Service:
         self.catalog.unlisten(self.view.apply)
         self.view = view
         responder = Responder(view, new, self.dns_counters) if new is not None else None
-        if self.server is not None and responder is not None and old is not None and new is not None:
-            if old.listen == new.listen:
-                self.server.swap(new, responder)
-                return
+        same_sockets = old is not None and new is not None and old.listen == new.listen
+        if self.server is not None and responder is not None and new is not None and same_sockets:
+            self.server.swap(new, responder)
+            return
         if self.server is not None:
             await self.server.close()
             self.server = None
@@ -249,7 +253,8 @@ async def serve(
         notify.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         task = loop.create_task(service.reload())
         reloads.add(task)
-        task.add_done_callback(lambda done: (reloads.discard(done), notify.notify("READY=1")))
+        task.add_done_callback(reloads.discard)
+        task.add_done_callback(lambda _: notify.notify("READY=1"))
 
     loop.add_signal_handler(signal.SIGHUP, reload)
     try:

@@ -28,7 +28,7 @@ from mesos_dns.wire import name_from_wire, name_to_wire, soa_rdata
 log = logging.getLogger(__name__)
 
 Touch: TypeAlias = Callable[[str, str], None]
-_E = TypeVar("_E", bound=Entity)
+_E = TypeVar("_E")
 
 _LOG_ONCE = 10_000
 """Bad names remembered as logged, at most."""

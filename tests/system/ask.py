@@ -8,7 +8,6 @@ EDNS make the packet.
 
 from __future__ import annotations
 
-import gzip
 import json
 import socket
 import sys
@@ -44,7 +43,7 @@ def packet(row: dict[str, Any]) -> bytes | None:
         number = int(row["opcode"]) if row["opcode"].isdigit() else int(dns.opcode.from_text(row["opcode"]))
         query.flags = (query.flags & ~0x7800) | number << 11
     if edns := row.get("edns"):
-        options = [dns.edns.GenericOption(code, b"\0" * 8) for code in edns["opts"]]
+        options: list[dns.edns.Option] = [dns.edns.GenericOption(code, b"\0" * 8) for code in edns["opts"]]
         query.use_edns(edns["version"], dns.flags.DO if edns["do"] else 0, edns["payload"], options=options)
     return query.to_wire()
 
@@ -73,8 +72,16 @@ def told(wire: bytes | None) -> dict[str, Any]:
         return {"rcode": "TIMEOUT"}
     message = dns.message.from_wire(wire, ignore_trailing=False)
     texts = {
-        section: sorted(f"{rrset.name} {rrset.ttl} {dns.rdatatype.to_text(rrset.rdtype)} {rdata}" for rrset in part for rdata in rrset)
-        for section, part in (("answer", message.answer), ("authority", message.authority), ("additional", message.additional))
+        section: sorted(
+            f"{rrset.name} {rrset.ttl} {dns.rdatatype.to_text(rrset.rdtype)} {rdata}"
+            for rrset in part
+            for rdata in rrset
+        )
+        for section, part in (
+            ("answer", message.answer),
+            ("authority", message.authority),
+            ("additional", message.additional),
+        )
     }
     return {
         "rcode": dns.rcode.to_text(message.rcode()),
@@ -90,8 +97,7 @@ def told(wire: bytes | None) -> dict[str, Any]:
 def main() -> None:
     """Ask row by row; a truncated UDP answer is followed by the same question over TCP (as `full`)."""
     path, address = Path(sys.argv[1]), (sys.argv[2], int(sys.argv[3]))
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-    with opened as rows:
+    with path.open() as rows:
         for line in rows:
             row = json.loads(line)
             wire = packet(row)

@@ -67,8 +67,13 @@ class Case:
     def _ask(self, folder: Path, space: Namespace, work: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
         state = work / "state.json"
         state.write_text(_read(folder, "state.json"))
-        master = space.popen([sys.executable, str(REPOSITORY / "tests/fakes/state_master.py"), str(state), *config["Masters"]], stdout=subprocess.PIPE)
-        upstream = space.popen([sys.executable, str(REPOSITORY / "tests/fakes/upstream_dns.py"), "10053", "10054"], stdout=subprocess.PIPE)
+        master = space.popen(
+            [sys.executable, str(REPOSITORY / "tests/fakes/state_master.py"), str(state), *config["Masters"]],
+            stdout=subprocess.PIPE,
+        )
+        upstream = space.popen(
+            [sys.executable, str(REPOSITORY / "tests/fakes/upstream_dns.py"), "10053", "10054"], stdout=subprocess.PIPE
+        )
         for process in (master, upstream):
             assert process.stdout is not None
             assert process.stdout.readline() == "serving\n"
@@ -100,7 +105,11 @@ def _read(folder: Path, name: str) -> str:
 def _until_ready(space: Namespace, api: str) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        done = space.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{api}/readyz", "--retry", "0"]) if _up(space, api) else ""
+        done = (
+            space.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{api}/readyz", "--retry", "0"])
+            if _up(space, api)
+            else ""
+        )
         if done == "200":
             return
         time.sleep(0.1)
@@ -115,7 +124,9 @@ def _up(space: Namespace, api: str) -> bool:
     return True
 
 
-@pytest.fixture(scope="module", params=[*_own_cases(), *_truth_cases()], ids=lambda path: f"{path.parent.name}-{path.name}")
+@pytest.fixture(
+    scope="module", params=[*_own_cases(), *_truth_cases()], ids=lambda path: f"{path.parent.name}-{path.name}"
+)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     """A case that was run."""
     folder: Path = request.param
@@ -159,7 +170,9 @@ def test_recorded_records_are_served(case: Case) -> None:
         served = _rdata(whole["answer"])
         ttls = {text.split(" ")[1] for text in whole["answer"]}
         if row["tc"] or row["qtype"] == "ANY":  # a part was recorded, or (RFC 8482) a part is given
-            fits = bool(served) and (recorded <= served if row["tc"] and row["qtype"] != "ANY" else bool(served & recorded))
+            fits = bool(served) and (
+                recorded <= served if row["tc"] and row["qtype"] != "ANY" else bool(served & recorded)
+            )
         else:
             fits = served == recorded
         if not fits or (_is_ours(case, row["qname"]) and ttls != {"60"}):
@@ -176,13 +189,19 @@ def test_srv_answers_carry_the_targets_addresses(case: Case) -> None:
         whole = got.get("full", got)
         targets = {text.rsplit(" ", 1)[1].lower() for text in whole["answer"]}
         known = {
-            f"{target} {address}" for target in targets for kind in ("As", "AAAAs")
-            for name, values in case.records[kind].items() if name.lower() == target
-            for address in values if address not in TAKEN_OVER.get(target, set())
+            f"{target} {address}"
+            for target in targets
+            for kind in ("As", "AAAAs")
+            for name, values in case.records[kind].items()
+            if name.lower() == target
+            for address in values
+            if address not in TAKEN_OVER.get(target, set())
         }
         served = {f"{text.split(' ')[0].lower()} {text.split(' ', 3)[3]}" for text in whole["additional"]}
         recorded = {text.lower() for text in row["additional"]}
-        if served != known or (not row["tc"] and not recorded - {"10.0.0.90", "10.0.0.91"} <= _rdata(whole["additional"])):
+        if served != known or (
+            not row["tc"] and not recorded - {"10.0.0.90", "10.0.0.91"} <= _rdata(whole["additional"])
+        ):
             wrong.append((row["qname"], sorted(known)[:3], sorted(served)[:3]))
     assert wrong == []
 
@@ -193,7 +212,12 @@ def _is_ours(case: Case, name: str) -> bool:
 
 def _standard(case: Case, row: dict[str, Any]) -> str | None:
     """The rcode that the standards ask for, where mesos-dns gave no records; None: not decided here."""
-    if row.get("raw_hex") or row.get("opcode") or row["rcode"] in ("UNQUERYABLE", "UNPARSEABLE") or ".*" in row["qname"]:
+    if (
+        row.get("raw_hex")
+        or row.get("opcode")
+        or row["rcode"] in ("UNQUERYABLE", "UNPARSEABLE")
+        or ".*" in row["qname"]
+    ):
         return None
     if row.get("edns") and row["edns"]["version"]:
         return "BADVERS"
@@ -206,7 +230,7 @@ def _standard(case: Case, row: dict[str, Any]) -> str | None:
 
 def test_everything_else_follows_the_standards(case: Case) -> None:
     """NODATA and NXDOMAIN with the apex's SOA, SOA and NS at the apex, REFUSED outside (RFC 1034, 2308, 8020)."""
-    wrong = []
+    wrong: list[tuple[Any, ...]] = []
     for row, got in zip(case.rows, case.answers, strict=True):
         if row["rcode"] == "NOERROR" and row["answers"]:
             continue
@@ -214,7 +238,9 @@ def test_everything_else_follows_the_standards(case: Case) -> None:
         if expected is None:
             continue
         negative = got["rcode"] == "NXDOMAIN" or (got["rcode"] == "NOERROR" and not got["answer"])
-        soa = [text for text in got.get("authority", []) if text.lower().startswith(f"{case.domain}. ") and " SOA " in text]
+        soa = [
+            text for text in got.get("authority", []) if text.lower().startswith(f"{case.domain}. ") and " SOA " in text
+        ]
         if got["rcode"] != expected and not _raw_name(case, row, got):
             wrong.append((row["qname"], row["qtype"], expected, got["rcode"]))
         elif negative and not soa:
