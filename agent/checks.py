@@ -7,6 +7,7 @@ know and may want so.
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -131,7 +132,7 @@ def _dns(dns: DnsConfig) -> Iterator[Problem]:
                 yield Problem("dns.directory", f"its zone {zone!r} overlaps with domain {dns.domain!r}")
     yield from _servers("dns.forward", dns.forward)
     for zone, servers in dns.zones.items():
-        path = f'dns.zones."{zone}"'
+        path = f"dns.zones.{json.dumps(zone, ensure_ascii=False)}"
         yield from _name(path, zone)
         if _inside(zone, dns.domain):
             yield Problem(path, f"lies in domain {dns.domain!r}, which is answered here")
@@ -159,7 +160,7 @@ def _servers(path: str, servers: Sequence[str]) -> Iterator[Problem]:
         try:
             host, port = host_port(text, 53)
             known = (str(ipaddress.ip_address(host)), port)
-            legal = port > 0 and not text.startswith(":")
+            legal = port > 0 and (text.startswith("::") or not text.startswith(":"))
         except ValueError:
             known, legal = (text, 0), False
         if not legal:

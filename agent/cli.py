@@ -97,7 +97,7 @@ def _add_asking(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         "--server", metavar="ADDR:PORT", default="", help="this DNS server, instead of the one in /status"
     )
     resolve.set_defaults(does=("agent.commands_resolve", "resolve"))
-    for command in (status, tasks):
+    for command in (status, tasks, resolve):
         _add_url(command, "--api", "PHAROS_API", API, "the lookup API")
     for command in (status, resolve):
         _add_url(command, "--admin", "PHAROS_ADMIN", ADMIN, "the [admin] address")

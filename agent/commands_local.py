@@ -9,7 +9,6 @@ import argparse
 import json
 import logging
 import sys
-from pathlib import Path
 
 
 def run(args: argparse.Namespace) -> int:

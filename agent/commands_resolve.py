@@ -70,16 +70,19 @@ def question(name: str, kind: str | None) -> DNSRecord:
 
 def dns_address(args: argparse.Namespace) -> tuple[str, int]:
     """Where the running Pharos serves DNS, as its /status says. Raises ClientError."""
-    client = Client(args.admin, access(args))
-    try:
-        value = client.get("/status").value
-    except Unreachable as error:
-        raise ClientError(f"{error}\nname the DNS server with --server ADDR:PORT") from error
-    found = list(_dns_addresses(value))
-    if not found:
-        raise ClientError(f"{args.admin}/status names no DNS address: is [dns] on? Else use --server ADDR:PORT")
-    host, port = host_port(found[0], 53)
-    return (client.host if ipaddress.ip_address(host).is_unspecified else host), port
+    faults = []
+    for url in dict.fromkeys((args.admin, args.api)):
+        client = Client(url, access(args))
+        try:
+            found = list(_dns_addresses(client.get("/status").value))
+        except ClientError as error:
+            faults.append(str(error))
+            continue
+        if found:
+            host, port = host_port(found[0], 53)
+            return (client.host if ipaddress.ip_address(host).is_unspecified else host), port
+        faults.append(f"{url}/status names no DNS address: is [dns] on?")
+    raise ClientError("\n".join([*faults, "name the DNS server with --server ADDR:PORT"]))
 
 
 def _dns_addresses(value: Any) -> Iterable[str]:

@@ -9,6 +9,7 @@ one. Keys are decoded one by one, so that one bad value does not hide the next.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -155,4 +156,4 @@ def _choices(kind: Any) -> tuple[str, ...]:
 
 
 def _quoted(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"'
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)

@@ -1,0 +1,148 @@
+"""What the types can't say: addresses, names, keys that need each other, files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent import checks
+from agent.config import ConfigError, load_text
+
+MESOS = "[mesos]\nmasters = ['m:5050']\n"
+NAME = "expected a DNS name (labels of 1 to 63 letters, digits, '-' and '_'), got "
+LISTEN = "expected IP:PORT, [IPv6]:PORT or :PORT, got "
+MASTER = "expected HOST:PORT or http(s)://HOST:PORT, got "
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[mesos]", "mesos.masters: expected at least one master, HOST:PORT or http(s)://HOST:PORT"),
+        (
+            "[mesos]\nzk = 'zk://z:2181/mesos'",
+            "mesos.masters: the ZooKeeper source is not available in this version: list masters",
+        ),
+        (MESOS + "zk = 'z:2181'", "mesos.zk: expected zk://HOST:PORT,…/PATH, got 'z:2181'"),
+        *(
+            (f"[mesos]\nmasters = ['{text}']", f"mesos.masters[0]: {MASTER}'{text}'")
+            for text in ("m", "m:0", "m:70000", ":5050", "ftp://m:5050", "m:5050/x", "10.0.0.300:5050", "a b:5050", "")
+        ),
+        (
+            "[mesos]\nmasters = ['m:5050', 'http://M:5050']",
+            "mesos.masters[1]: 'http://M:5050' is listed twice; the order of the masters numbers master0, master1, …",
+        ),
+        (MESOS + "auth = 'basic'\nsecret = 'x'", 'mesos.principal: auth = "basic" needs the user name'),
+        (MESOS + "auth = 'basic'\nprincipal = 'x'", 'mesos.secret: auth = "basic" needs secret_file (or secret)'),
+        (
+            MESOS + "auth = 'basic'\nprincipal = 'x'\nsecret = 'x'\nsecret_file = 'y'",
+            "mesos.secret: expected one of secret and secret_file, got both",
+        ),
+        (MESOS + "auth = 'iam'", 'mesos.iam_config_file: auth = "iam" needs the service account file'),
+        (MESOS + "cert_file = 'x'", "mesos.key_file: cert_file is set: cert_file and key_file go together"),
+        (MESOS + "timeout = 0", "mesos.timeout: expected more than zero"),
+        ("drain_timeout = inf", "drain_timeout: expected at most ten years"),
+        ("[api]\nkey_file = 'x'", "api.cert_file: key_file is set: cert_file and key_file go together"),
+        ("[admin]\nkey_file = 'x'", "admin.cert_file: key_file is set: cert_file and key_file go together"),
+        (
+            "[api]\nclient_ca_file = 'x'",
+            "api.client_ca_file: client certificates need TLS: set cert_file and key_file too",
+        ),
+        *(
+            (f"[{section}]\nlisten = ['{text}']", f"{section}.listen[0]: {LISTEN}'{text}'")
+            for section in ("dns", "api", "admin")
+            for text in ("10.0.0.1", "host:53", "::1", "[::1]", "1.2.3.4:x", "1.2.3:53", "[::1]53")
+        ),
+        (
+            "[api]\nlisten = ['127.0.0.1:1']\n[admin]\nlisten = ['[::1]:1', '127.0.0.1:1']",
+            "admin.listen[1]: '127.0.0.1:1' is already taken by api.listen[0]",
+        ),
+        ("[dns]\nlisten = [':53', ':53']", "dns.listen[1]: ':53' is already taken by dns.listen[0]"),
+        *(
+            (f"[dns]\n{key} = '{name}'", f"dns.{key}: {NAME}'{name}'")
+            for key in ("domain", "directory", "soa_mname", "soa_rname")
+            for name in ("a..b", "a b", "-a", "a-", "x" * 64, ".".join(["abcdefg"] * 40))
+        ),
+        ("[dns]\ndomain = 'mesos.'", f"dns.domain: {NAME}'mesos.'; leave out the trailing dot"),
+        (
+            "[dns]\ndomain = 'x.mesos.a.example'\ndirectory = 'A.example'",
+            "dns.directory: its zone 'mesos.A.example' overlaps with domain 'x.mesos.a.example'",
+        ),
+        *(
+            (f"[dns]\nforward = ['{text}']", f"dns.forward[0]: expected IP or IP:PORT, got '{text}'")
+            for text in ("dns.example", "8.8.8.8:0", ":53", "8.8.8", "[::1", "")
+        ),
+        ("[dns]\nforward = ['8.8.8.8', '8.8.8.8:53']", "dns.forward[1]: '8.8.8.8:53' is listed twice"),
+        ("[dns]\nzones = { 'a..b' = ['8.8.8.8'] }", f"dns.zones.\"a..b\": {NAME}'a..b'"),
+        ("[dns]\nzones = { a = [] }", 'dns.zones."a": expected at least one IP[:PORT]'),
+        ("[dns]\nzones = { a = ['x'] }", "dns.zones.\"a\"[0]: expected IP or IP:PORT, got 'x'"),
+        (
+            "[dns]\nzones = { 'x.Mesos' = ['8.8.8.8'] }",
+            "dns.zones.\"x.Mesos\": lies in domain 'mesos', which is answered here",
+        ),
+        ("[dns]\nip_sources = ['host', 'host']", "dns.ip_sources: a source is listed twice in ['host', 'host']"),
+    ],
+)
+def test_refused(text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, "f.toml")
+    assert str(caught.value) == f"f.toml: {expected}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[mesos]\nmasters = ['http://m-1.example:5050', 'https://10.0.0.1:5050/', '[fd00::1]:5050', 'M_2:1']",
+        MESOS + "zk = 'zk://z:2181/mesos'",
+        MESOS + "auth = 'basic'\nprincipal = 'x'\nsecret_file = 'y'",
+        MESOS + "auth = 'iam'\niam_config_file = 'y'\nresync = 0\nreregister_timeout = 0",
+        "[dns]\nlisten = [':53', '[::]:53', '127.0.0.1:0', '127.0.0.2:0']\ndirectory = ''\nsoa_mname = 'ns1.x'",
+        "[dns]\nforward = ['8.8.8.8', '8.8.8.8:54', '::1', '[::1]:54']\nzones = { 'corp.example' = ['10.0.0.1'] }",
+        "[dns]\ndomain = 'xmesos'\nzones = { 'notxmesos' = ['10.0.0.1'] }",
+        "[api]\nlisten = ['127.0.0.1:0']\n[admin]\nlisten = ['127.0.0.1:0']",
+        "[api]\nlisten = ['0.0.0.0:53']\n[dns]",
+    ],
+)
+def test_accepted(text: str) -> None:
+    load_text(text, "f.toml")
+
+
+@pytest.mark.parametrize(
+    ("section", "keys"),
+    [
+        ("mesos", "ca_file secret_file cert_file key_file iam_config_file"),
+        ("api", "cert_file key_file client_ca_file token_file"),
+        ("admin", "cert_file key_file token_file"),
+    ],
+)
+def test_every_file_that_is_named_must_be_readable(section: str, keys: str, tmp_path: Path) -> None:
+    lines = "".join(f"{key} = '{tmp_path / key}'\n" for key in keys.split())
+    config = load_text(f"[{section}]\n" + ("masters = ['m:5050']\n" if section == "mesos" else "") + lines, "f.toml")
+    assert {problem.path for problem in checks.file_problems(config)} == {f"{section}.{key}" for key in keys.split()}
+    for key in keys.split():
+        (tmp_path / key).write_text("x")
+    assert not list(checks.file_problems(config))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[dns]\n[file]\npaths = ['x']", []),
+        ("[dns]", ["neither [mesos] nor [file]: there is nothing to learn names from"]),
+        (MESOS, ["neither [dns] nor [api]: nobody can ask for names"]),
+        ("[api]\n[file]", ["file.paths: is empty: [file] has no effect"]),
+        (
+            "[api]\n" + MESOS + "zk = 'zk://z/m'\ntls_verify = false",
+            [
+                "mesos.zk: is not used in this version: the leader is found through `masters`",
+                "mesos.tls_verify: is off: whoever can answer in a master's place decides every name",
+            ],
+        ),
+        (
+            "[dns]\n[file]\npaths = ['x']\n[admin]\nlisten = ['127.0.0.1:1', ':2']",
+            ["admin.listen: other machines can reach it and no token_file is set"],
+        ),
+    ],
+)
+def test_advice(text: str, expected: list[str]) -> None:
+    assert [str(problem) for problem in checks.advice(load_text(text, "f.toml"))] == expected
