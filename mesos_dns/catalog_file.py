@@ -201,6 +201,7 @@ async def _in_thread(work: Callable[[], None]) -> None:
         await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        task.exception()  # seen: what counts now is the cancellation
         raise
 
 
