@@ -22,6 +22,9 @@ _MAX_BYTES = 1 << 20
 _NAMING = ("Domain", "TTL", "SRVRecordDefaultWeight", "IPSources", "EnforceRFC952", "SOAMname", "SOARname")
 """Keys that shape names and records, and so what mesos-dns' HTTP API says even with DnsOn false."""
 
+_PAIRED = {"mesos.cert_file": "CertFile", "mesos.key_file": "KeyFile", "mesos.iam_config_file": "IAMConfigFile"}
+"""Keys that other keys ask for when they are not there."""
+
 
 class Imported(msgspec.Struct, frozen=True):
     """The TOML text, and what the reader should know (key and text)."""
@@ -109,7 +112,7 @@ class _Writer:
         self._warnings = warnings
         self._lines: list[str] = []
         self._section = ""
-        self._origin: dict[str, str] = {}
+        self._origin = dict(_PAIRED)
 
     def head(self) -> None:
         self.comment(f"From mesos-dns' {Path(self.name).name}; the key it came from stands behind each value.")
