@@ -41,14 +41,15 @@ _ZBASE32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
 _KEPT = {ord(c): c.lower() for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"} | {
     ord(c): "-" for c in "._-"
 }
-_RESERVED = re.compile(r"leader|slave|ns1|master\d*")
+_RESERVED = re.compile(r"leader|slave|master\d*")
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What of the configuration bears on names. `limit` and `strip` are RFC 952's or RFC 1123's."""
+    """What of the configuration bears on names; `name_server` is its owner relative to the domain."""
 
     ip_sources: tuple[str, ...] = ("netinfo", "mesos", "host")
     enforce_rfc952: bool = False
+    name_server: str = "ns1"
 
     def label(self, text: str) -> str:
         """`text` as one label under these rules."""
@@ -294,7 +295,8 @@ def framework_records(framework: Framework, rules: Rules) -> list[Record]:
     name = domain_fragment(framework.name, rules)
     if not name:
         return []
-    records = [] if _RESERVED.fullmatch(name) else list(_addresses(name, framework.addresses))
+    reserved = name == rules.name_server or _RESERVED.fullmatch(name)
+    records = [] if reserved else list(_addresses(name, framework.addresses))
     if framework.addresses and framework.port:
         records.append((f"_framework._tcp.{name}", SRV, (framework.port, name)))
     return records

@@ -116,6 +116,12 @@ def mname_of(config: DnsConfig) -> str:
     return (config.soa_mname or f"ns1.{config.domain}").removesuffix(".")
 
 
+def _name_server(config: DnsConfig) -> str:
+    """The folded owner of the primary name server in the domain; "" when it is elsewhere."""
+    mname, domain = fold(mname_of(config)), fold(config.domain.removesuffix("."))
+    return mname[: -len(domain) - 1] if mname.endswith("." + domain) else ""
+
+
 class ZoneView:
     """See the module. `serial` grows with every change that touches a record."""
 
@@ -123,7 +129,7 @@ class ZoneView:
         self, config: DnsConfig, *, ns_addresses: Iterable[str] = (), touch: Touch | None = None, serial: int = 0
     ) -> None:
         self.config = config
-        self.rules = Rules(ip_sources=config.ip_sources, enforce_rfc952=config.enforce_rfc952)
+        self.rules = Rules(config.ip_sources, config.enforce_rfc952, _name_server(config))
         self.serial = max(serial, int(time.time()))
         self.refused = 0
         self.zones: dict[bytes, Zone] = {}
@@ -201,7 +207,7 @@ class ZoneView:
             names.framework_records(new, self.rules) if new else [],
         )
         for framework, change in ((old, self.pointers.remove), (new, self.pointers.add)):
-            name = names.domain_fragment(framework.name) if framework else ""
+            name = names.domain_fragment(framework.name, self.rules) if framework else ""
             if framework and name and legal_owner(name):
                 for address in framework.addresses:
                     change(names.packed(address), PTR_FRAMEWORK, name)
@@ -320,13 +326,11 @@ class ZoneView:
         return zone
 
     def _add_name_server(self) -> None:
-        mname, domain = fold(self._domain.mname), fold(self._domain.origin)
-        if not mname.endswith("." + domain):
+        if not self.rules.name_server:
             return
-        owner = mname[: -len(domain) - 1]
         for address in self.ns_addresses:
             data = names.packed(address)
-            self._domain.store.add(owner, A if len(data) == 4 else AAAA, data)
+            self._domain.store.add(self.rules.name_server, A if len(data) == 4 else AAAA, data)
 
     def _place(self, task: Task) -> TaskPlace:
         framework = self._frameworks.get(("framework", task.cluster, task.framework_id))
