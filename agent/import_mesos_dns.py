@@ -19,9 +19,6 @@ from agent.config import ConfigError, load_text
 from agent.mesos_dns_json import DEFAULTS, read
 
 _MAX_BYTES = 1 << 20
-_NAMING = ("Domain", "TTL", "SRVRecordDefaultWeight", "IPSources", "EnforceRFC952", "SOAMname", "SOARname")
-"""Keys that shape names and records, and so what mesos-dns' HTTP API says even with DnsOn false."""
-
 _PAIRED = {"mesos.cert_file": "CertFile", "mesos.key_file": "KeyFile", "mesos.iam_config_file": "IAMConfigFile"}
 """Keys that other keys ask for when they are not there."""
 
@@ -217,14 +214,11 @@ def _mesos_login(out: _Writer) -> None:
 
 def _dns(out: _Writer, nameservers: Callable[[], Sequence[str]]) -> None:
     value = out.value
-    if not value["DnsOn"]:
-        out.blank()
-        out.comment("DnsOn is false: no [dns] section, so no DNS is served.")
-        if lost := [key for key in _NAMING if value[key] != DEFAULTS[key]]:
-            out.warn("DnsOn", f"is false, and without [dns] the lookup API has the defaults of {', '.join(lost)}")
-        return
     out.section("dns")
-    out.put("listen", [_address(value["Listener"], value["Port"])], "Listener, Port")
+    if value["DnsOn"]:
+        out.put("listen", [_address(value["Listener"], value["Port"])], "Listener, Port")
+    else:
+        out.put("listen", [], "DnsOn", "no DNS is served; the rest shapes what the lookup API says")
     out.put("domain", value["Domain"].lower(), "Domain")
     out.put("ttl", value["TTL"], "TTL")
     out.put("srv_weight", value["SRVRecordDefaultWeight"], "SRVRecordDefaultWeight")

@@ -58,7 +58,7 @@ def test_durations_are_texts_or_seconds() -> None:
         ("[dns]\nttl = -1", "dns.ttl: expected `int` >= 0, got -1"),
         ("[dns]\nttl = true", "dns.ttl: expected `int`, got `bool`"),
         ("[dns]\nttl = '5'", "dns.ttl: expected `int`, got `str`"),
-        ("[dns]\nlisten = []", "dns.listen: expected `array` of length >= 1, got []"),
+        ("[api]\nlisten = []", "api.listen: expected `array` of length >= 1, got []"),
         ("[dns]\nforward = ['1.1.1.1', 2]", "dns.forward[1]: expected `str`, got `int`"),
         ("[dns]\nhealth = 'no'", 'dns.health: expected one of "ignore", "exclude-unhealthy", got \'no\''),
         (

@@ -116,7 +116,6 @@ def test_a_key_is_carried(keys: dict[str, Any], path: str, expected: object) -> 
             "mode 0600 (secret_file)",
         ),
         ({"MesosCredentials": {"Principal": "p"}}, "MesosCredentials", "not carried over"),
-        ({"DnsOn": False, "Domain": "prod", "TTL": 5}, "DnsOn", "the defaults of Domain, TTL"),
     ],
 )
 def test_what_has_no_equivalent_is_a_comment_and_a_warning(keys: dict[str, Any], key: str, words: str) -> None:
@@ -143,12 +142,18 @@ def test_https_without_authorities_stays_verified() -> None:
     assert value("mesos.tls_verify", MesosHTTPSOn=True) is True
 
 
-@pytest.mark.parametrize(("key", "section"), [("DnsOn", "dns"), ("HttpOn", "api")])
-def test_a_role_that_is_off_is_left_out_and_says_why(key: str, section: str) -> None:
-    config, warnings, toml = imported(**{key: False})
-    assert getattr(config, section) is None
+def test_an_api_that_is_off_is_left_out_and_says_why() -> None:
+    config, warnings, toml = imported(HttpOn=False)
+    assert config.api is None
     assert warnings == []
-    assert f"# {key} is false: no [{section}] section" in toml
+    assert "# HttpOn is false: no [api] section" in toml
+
+
+def test_dns_that_is_off_still_shapes_what_the_api_says() -> None:
+    config, warnings, _ = imported(DnsOn=False, Domain="prod", TTL=5)
+    assert warnings == []
+    assert config.dns is not None
+    assert (config.dns.listen, config.dns.domain, config.dns.ttl) == ((), "prod", 5)
 
 
 def test_no_other_resolver_on_this_machine() -> None:
