@@ -1,0 +1,197 @@
+"""Prove to a master who we are: basic authentication, or a DC/OS service account (IAM).
+
+IAM: a JWT signed with the account's RSA key (RS256; claims uid and exp) is exchanged at the login
+endpoint for a token, which goes with each request as `Authorization: token=…` (DC/OS' service
+authentication). The token is used until shortly before its own expiry, or until a 401.
+Secrets are never logged; a secret_file is read again for each connection.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import ssl
+import time
+from pathlib import Path
+from typing import Protocol
+
+import aiohttp
+import msgspec
+
+from mesos_dns.config import MesosConfig
+
+log = logging.getLogger(__name__)
+
+LOGIN_TTL = 300.0
+"""Seconds that our own login assertion is valid."""
+TOKEN_MARGIN = 60.0
+TOKEN_DEFAULT = 3600.0
+MAX_ANSWER = 1 << 20
+
+
+class AuthError(Exception):
+    """We can't authenticate. Says which file or endpoint and what to do, never a secret."""
+
+
+class Authenticator(Protocol):
+    """How requests to a master are authenticated."""
+
+    async def headers(self, session: aiohttp.ClientSession) -> dict[str, str]:
+        """The headers of one request. Raises AuthError."""
+
+    def rejected(self) -> bool:
+        """The master answered 401: forget what was cached; True when another attempt makes sense."""
+
+
+class NoAuth:
+    """No authentication."""
+
+    async def headers(self, session: aiohttp.ClientSession) -> dict[str, str]:
+        """See Authenticator."""
+        return {}
+
+    def rejected(self) -> bool:
+        """See Authenticator."""
+        return False
+
+
+class BasicAuth:
+    """HTTP basic authentication (RFC 7617) with a principal and a secret."""
+
+    def __init__(self, principal: str, secret: str, secret_file: str) -> None:
+        self._principal = principal
+        self._secret = secret
+        self._file = secret_file
+
+    def _read(self) -> str:
+        if not self._file:
+            return self._secret
+        try:
+            return Path(self._file).read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise AuthError(f"[mesos] secret_file {self._file} can't be read: {error}") from None
+
+    async def headers(self, session: aiohttp.ClientSession) -> dict[str, str]:
+        """See Authenticator."""
+        pair = f"{self._principal}:{self._read()}".encode()
+        return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
+
+    def rejected(self) -> bool:
+        """See Authenticator."""
+        return False
+
+
+class _Account(msgspec.Struct):
+    uid: str
+    private_key: str
+    login_endpoint: str
+    scheme: str = "RS256"
+
+
+class _Login(msgspec.Struct):
+    token: str
+
+
+class _Claims(msgspec.Struct):
+    exp: float | None = None
+
+
+class IamAuth:
+    """A DC/OS service account."""
+
+    def __init__(self, config_file: str, tls: ssl.SSLContext | None, timeout: float = 10.0) -> None:
+        self._file = config_file
+        self._tls = tls
+        self._timeout = timeout
+        self._token = ""
+        self._until = 0.0
+        self._fresh = False
+
+    def _account(self) -> _Account:
+        try:
+            account = msgspec.json.decode(Path(self._file).read_bytes(), type=_Account)
+        except OSError as error:
+            raise AuthError(f"[mesos] iam_config_file {self._file} can't be read: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise AuthError(f"[mesos] iam_config_file {self._file} is not a service account file: {error}") from None
+        if account.scheme != "RS256":
+            raise AuthError(f'[mesos] iam_config_file {self._file}: scheme must be "RS256", got {account.scheme!r}')
+        return account
+
+    async def headers(self, session: aiohttp.ClientSession) -> dict[str, str]:
+        """See Authenticator. Logs in when there is no token that is still good."""
+        if not self._token or time.time() >= self._until:
+            await self._login(session, self._account())
+        return {"Authorization": f"token={self._token}"}
+
+    def rejected(self) -> bool:
+        """See Authenticator. A token that was refused right after a login is no use to ask for again."""
+        again = bool(self._token) and not self._fresh
+        self._token = ""
+        return again
+
+    def accepted(self) -> None:
+        """A request with the token succeeded."""
+        self._fresh = False
+
+    async def _login(self, session: aiohttp.ClientSession, account: _Account) -> None:
+        body = {"uid": account.uid, "token": sign_login(account.uid, account.private_key, time.time() + LOGIN_TTL)}
+        timeout = aiohttp.ClientTimeout(total=self._timeout)
+        tls: ssl.SSLContext | bool = self._tls if self._tls is not None else True
+        try:
+            async with session.post(
+                account.login_endpoint, json=body, ssl=tls, timeout=timeout, allow_redirects=False
+            ) as answer:
+                data = await answer.content.read(MAX_ANSWER)
+                if answer.status != 200:
+                    raise AuthError(f"the login at {account.login_endpoint} was refused: status {answer.status}")
+            self._token = msgspec.json.decode(data, type=_Login).token
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            reason = str(error) or type(error).__name__
+            raise AuthError(f"the login at {account.login_endpoint} failed: {reason}") from None
+        self._until = token_expiry(self._token, time.time() + TOKEN_DEFAULT) - TOKEN_MARGIN
+        self._fresh = True
+        log.info("logged in to DC/OS IAM endpoint=%s uid=%s", account.login_endpoint, account.uid)
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def sign_login(uid: str, private_key: str, expiry: float) -> str:
+    """The JWT (RFC 7519, RS256 as RFC 7518 §3.3) that a service account logs in with. Raises AuthError."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+    try:
+        key = serialization.load_pem_private_key(private_key.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise AuthError("the service account's private_key is not an unencrypted PEM key") from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise AuthError("the service account's private_key is not an RSA key")
+    head = _encode(b'{"alg":"RS256","typ":"JWT"}')
+    claims = _encode(msgspec.json.encode({"uid": uid, "exp": int(expiry)}))
+    signed = f"{head}.{claims}"
+    return f"{signed}.{_encode(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+
+
+def token_expiry(token: str, default: float) -> float:
+    """When a JWT says that it expires (epoch seconds), without verifying it; `default` when it does not say."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return default
+    try:
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)), type=_Claims)
+    except ValueError:
+        return default
+    return default if claims.exp is None else claims.exp
+
+
+def authenticator(config: MesosConfig, tls: ssl.SSLContext | None) -> Authenticator:
+    """The authenticator that `[mesos]` asks for."""
+    if config.auth == "basic":
+        return BasicAuth(config.principal, config.secret, config.secret_file)
+    if config.auth == "iam":
+        return IamAuth(config.iam_config_file, tls)
+    return NoAuth()

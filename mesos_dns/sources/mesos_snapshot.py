@@ -1,0 +1,216 @@
+"""Collect one document (a SUBSCRIBED snapshot, GET_* answers, a /state) element by element.
+
+`Splitter` hands out the elements of the listed arrays while the document arrives; each is decoded
+at once and compared with what was said before, so an entity that did not change costs only its key.
+Nothing here publishes: a document that turns out to be cut or broken is simply thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from mesos_dns.model import Entity, Key, Task
+from mesos_dns.sources import mesos_decode as v1
+from mesos_dns.sources import mesos_state as state
+from mesos_dns.sources import mesos_wire as wire
+from mesos_dns.sources.counters import Complaints, SourceCounters
+from mesos_dns.sources.mesos_tolerant import Malformed
+
+MAX_ELEMENT = 16 << 20
+MAX_SKELETON = 64 << 20
+
+_STATE_V1 = {
+    "get_tasks.tasks": "task",
+    "get_tasks.launched_tasks": "task",
+    "get_tasks.pending_tasks": "task",
+    "get_tasks.orphan_tasks": "task",
+    "get_tasks.unreachable_tasks": "unreachable",
+    "get_tasks.completed_tasks": "",
+    "get_executors.executors": "",
+    "get_agents.agents": "agent",
+    "get_agents.recovered_agents": "recovered",
+    "get_frameworks.frameworks": "framework",
+    "get_frameworks.completed_frameworks": "",
+}
+
+V1_PATHS = {
+    prefix + path: meaning
+    for prefix in ("", "get_state.", "subscribed.get_state.")
+    for path, meaning in _STATE_V1.items()
+}
+"""Array path → what its elements are ("" = of no interest, but possibly large)."""
+
+STATE_PATHS = {
+    "slaves": "agent",
+    "recovered_slaves": "recovered",
+    "frameworks": "framework",
+    "frameworks.tasks": "task",
+    "frameworks.unreachable_tasks": "unreachable",
+    "frameworks.completed_tasks": "",
+    "frameworks.executors": "",
+    "frameworks.offers": "",
+    "completed_frameworks": "",
+    "completed_frameworks.tasks": "",
+    "completed_frameworks.unreachable_tasks": "",
+    "completed_frameworks.completed_tasks": "",
+    "completed_frameworks.executors": "",
+    "unregistered_frameworks": "",
+    "orphan_tasks": "task",
+}
+
+SUMMARY_PATHS = {path: "framework" if path == "frameworks" else "" for path in STATE_PATHS}
+"""As STATE_PATHS, for documents that are read for their frameworks only."""
+
+
+class Snapshot:
+    """What one document said, reduced to what differs from `said`; `touched` keys were told otherwise meanwhile."""
+
+    def __init__(
+        self,
+        kinds: frozenset[str],
+        cluster: str,
+        said: Mapping[Key, Entity],
+        counters: SourceCounters,
+        complain: Complaints,
+    ) -> None:
+        self.kinds = kinds
+        self.cluster = cluster
+        self.tasks: dict[Key, Task] = {}
+        self.kept: set[Key] = set()
+        self.agents: dict[str, wire.AgentSeen] = {}
+        self.recovered: set[str] = set()
+        self.frameworks: dict[str, wire.FrameworkSeen] = {}
+        self.touched: set[Key] = set()
+        self._said = said
+        self._counters = counters
+        self._complain = complain
+
+    def lost(self, who: str, parts: list[str]) -> None:
+        """Count and log what had to be left out of an entity."""
+        self._counters.skipped_fields += len(parts)
+        self._complain(f"a part of what Mesos says is malformed and left out {who} {'; '.join(parts)}")
+
+    def skip(self, what: str, error: Malformed) -> None:
+        """Count and log an entity that can't be read."""
+        self._counters.malformed += 1
+        self._counters.skipped_entities += 1
+        self._complain(f"a malformed {what or 'entity'} is skipped: {error}")
+
+    def hosts(self) -> set[str]:
+        """The hosts of everything that was seen, names and addresses."""
+        agents = {agent.host for agent in self.agents.values()}
+        return agents | {framework.hostname for framework in self.frameworks.values()}
+
+    def keep(self, task: Task, *, weak: bool = False) -> None:
+        """Take a task in; a `weak` one (of the unreachable) never replaces one that is already there."""
+        key = task.key
+        if weak and (key in self.tasks or key in self.kept):
+            return
+        before = self._said.get(key)
+        task = v1.inherit(task, before if isinstance(before, Task) else None)
+        if before == task:
+            self.tasks.pop(key, None)
+            self.kept.add(key)
+        else:
+            self.kept.discard(key)
+            self.tasks[key] = task
+
+
+class Document(Protocol):
+    """How the elements of a kind of document are read."""
+
+    snapshot: Snapshot
+    paths: Mapping[str, str]
+
+    def add(self, path: str, data: bytes) -> None:
+        """Take one element in; a malformed one is skipped and counted."""
+
+
+class V1Document:
+    """SUBSCRIBED, GET_STATE, GET_TASKS, GET_AGENTS, GET_FRAMEWORKS."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.paths: Mapping[str, str] = V1_PATHS
+
+    def add(self, path: str, data: bytes) -> None:
+        """See Document."""
+        meaning = self.paths[path]
+        if not meaning:
+            return
+        try:
+            self._add(meaning, data)
+        except Malformed as error:
+            self.snapshot.skip(meaning, error)
+
+    def _add(self, meaning: str, data: bytes) -> None:
+        snapshot = self.snapshot
+        if meaning in ("task", "unreachable"):
+            wired = v1.decode(v1.task_decoder, data, v1.WireTask, snapshot.lost)
+            if wired.state not in wire.TERMINAL:
+                snapshot.keep(v1.task(wired, snapshot.cluster, snapshot.lost), weak=meaning == "unreachable")
+        elif meaning == "agent":
+            agent = v1.agent(v1.decode(v1.agent_decoder, data, v1.WireAgent, snapshot.lost))
+            snapshot.agents[agent.id] = agent
+        elif meaning == "recovered":
+            snapshot.recovered.add(v1.decode(v1.info_decoder, data, v1.AgentInfo, snapshot.lost).id.value)
+        else:
+            framework = v1.framework(v1.decode(v1.framework_decoder, data, v1.WireFramework, snapshot.lost))
+            snapshot.frameworks[framework.id] = framework
+
+
+class StateDocument:
+    """/state, /state-summary and /frameworks.
+
+    Tasks of one id more than once are all kept, numbered in order (mesos-dns publishes each). A task
+    without a framework id gets that of the framework whose tasks it is among.
+    """
+
+    def __init__(self, snapshot: Snapshot, paths: Mapping[str, str] = STATE_PATHS) -> None:
+        self.snapshot = snapshot
+        self.paths = paths
+        self._times: dict[Key, int] = {}
+        self._fatherless: list[tuple[state.StateTask, bool]] = []
+
+    def add(self, path: str, data: bytes) -> None:
+        """See Document."""
+        meaning = self.paths[path]
+        if not meaning:
+            return
+        try:
+            self._add(meaning, data)
+        except Malformed as error:
+            self.snapshot.skip(meaning, error)
+            if meaning == "framework":
+                self._fatherless.clear()
+
+    def _add(self, meaning: str, data: bytes) -> None:
+        snapshot = self.snapshot
+        if meaning in ("task", "unreachable"):
+            wired = v1.decode(state.task_decoder, data, state.StateTask, snapshot.lost)
+            if wired.state in wire.TERMINAL:
+                return
+            if wired.framework_id:
+                self._task(wired, wired.framework_id, weak=meaning == "unreachable")
+            else:
+                self._fatherless.append((wired, meaning == "unreachable"))
+        elif meaning == "agent":
+            agent = state.agent(v1.decode(state.agent_decoder, data, state.StateAgent, snapshot.lost))
+            snapshot.agents[agent.id] = agent
+        elif meaning == "recovered":
+            snapshot.recovered.add(v1.decode(state.agent_decoder, data, state.StateAgent, snapshot.lost).id)
+        else:
+            framework = state.framework(v1.decode(state.framework_decoder, data, state.StateFramework, snapshot.lost))
+            snapshot.frameworks[framework.id] = framework
+            children, self._fatherless = self._fatherless, []
+            for wired, weak in children:
+                self._task(wired, framework.id, weak=weak)
+
+    def _task(self, wired: state.StateTask, framework_id: str, *, weak: bool) -> None:
+        task = state.task(wired, framework_id, self.snapshot.cluster, self.snapshot.lost)
+        number = 0
+        if not weak:
+            number = self._times.get(task.key, 0)
+            self._times[task.key] = number + 1
+        self.snapshot.keep(v1.numbered(task, number), weak=weak)
