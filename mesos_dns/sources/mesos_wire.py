@@ -40,6 +40,8 @@ _ADDRESS_LABELS = {
 }
 
 PortNumber: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+AnyNumber: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+"""What Mesos takes as the number of a discovery port (a protobuf uint32)."""
 
 
 class WireLabel(msgspec.Struct, gc=False):
@@ -61,7 +63,7 @@ AnyLabels: TypeAlias = WireLabels | list[WireLabel] | None
 class WirePort(msgspec.Struct, gc=False):
     """DiscoveryInfo's port."""
 
-    number: PortNumber
+    number: AnyNumber
     name: str | None = None
     protocol: str | None = None
     labels: AnyLabels = None
