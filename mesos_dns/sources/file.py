@@ -98,9 +98,9 @@ class FileSource:
         """Read one file; True when it gave something new to publish."""
         try:
             stamp, size, found = await asyncio.to_thread(_load, path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             watched.stamp = None
-            self._refuse(path, watched, error.strerror or str(error))
+            self._refuse(path, watched, getattr(error, "strerror", None) or str(error))
             return False
         watched.stamp = stamp
         if isinstance(found, str):
@@ -138,8 +138,8 @@ class FileSource:
         records, conflicts = await asyncio.to_thread(merge, good)
         for conflict in conflicts[:FAULTS_LOGGED]:
             self._complain(f"static files: {conflict}")
-        kept = frozenset(self._publish.said()) if len(good) < len(self._files) else frozenset()
         # While a file was never read, what an earlier process knew of it is not given up.
+        kept = frozenset(self._publish.said()) if len(good) < len(self._files) else frozenset()
         await self._publish.sync(Sync(changed=tuple(records), kept=kept, kinds=frozenset({"records"})))
         self.counters.syncs += 1
 
@@ -198,6 +198,8 @@ def _load(path: str) -> tuple[Stamp, int, MasterFile | str]:
         stamp = _stamp(status)
         if not mode.S_ISREG(status.st_mode):
             return stamp, 0, "no regular file"
+        if status.st_size > MAX_BYTES:
+            return stamp, 0, f"over {MAX_BYTES} bytes"
         lines: list[bytes] = []
         size = 0
         # In pieces, so that no single call keeps the event loop's thread waiting.
@@ -205,7 +207,7 @@ def _load(path: str) -> tuple[Stamp, int, MasterFile | str]:
             size += sum(map(len, piece))
             lines += piece
             if size > MAX_BYTES:
-                return stamp, 0, f"over {MAX_BYTES} bytes"
+                break
         if _stamp(os.fstat(fd)) != stamp:
             raise OSError(f"{path} changed while it was read")
     if lines and lines[0].startswith(b"\xef\xbb\xbf"):
