@@ -8,6 +8,7 @@ Secrets are never logged; a secret_file is read again for each connection.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 import ssl
@@ -73,7 +74,7 @@ class BasicAuth:
 
     async def headers(self, session: aiohttp.ClientSession) -> dict[str, str]:
         """See Authenticator."""
-        pair = f"{self._principal}:{self._read()}".encode()
+        pair = f"{self._principal}:{await asyncio.to_thread(self._read)}".encode()
         return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
 
     def rejected(self) -> bool:
@@ -121,7 +122,7 @@ class IamAuth:
     async def headers(self, session: aiohttp.ClientSession) -> dict[str, str]:
         """See Authenticator. Logs in when there is no token that is still good."""
         if not self._token or time.time() >= self._until:
-            await self._login(session, self._account())
+            await self._login(session, await asyncio.to_thread(self._account))
         return {"Authorization": f"token={self._token}"}
 
     def rejected(self) -> bool:
@@ -135,7 +136,9 @@ class IamAuth:
         self._fresh = False
 
     async def _login(self, session: aiohttp.ClientSession, account: _Account) -> None:
-        body = {"uid": account.uid, "token": sign_login(account.uid, account.private_key, time.time() + LOGIN_TTL)}
+        expiry = time.time() + LOGIN_TTL
+        signed = await asyncio.to_thread(sign_login, account.uid, account.private_key, expiry)
+        body = {"uid": account.uid, "token": signed}
         timeout = aiohttp.ClientTimeout(total=self._timeout)
         tls: ssl.SSLContext | bool = self._tls if self._tls is not None else True
         try:
