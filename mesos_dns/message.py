@@ -51,14 +51,14 @@ def read_query(packet: bytes) -> Query | Bad | None:
     if len(packet) < 12 or packet[2] & 0x80:
         return None
     ident, flags, questions, answers, authorities, additionals = _UNPACK_HEADER(packet)
+    if flags & 0x7800:  # what follows the header of another opcode is not known to be a question
+        return Bad(ident, flags, NOTIMP)
     if questions != 1:
-        return Bad(ident, flags, FORMERR if not flags & 0x7800 else NOTIMP)
+        return Bad(ident, flags, FORMERR)
     end = question_end(packet)
     if not end:
         return Bad(ident, flags, FORMERR)
     question = packet[12:end]
-    if flags & 0x7800:
-        return Bad(ident, flags, NOTIMP, question)
     qtype, qclass = _UNPACK_PAIR(packet, end - 4)
     edns, payload = False, 512
     if additionals:

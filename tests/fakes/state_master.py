@@ -1,6 +1,6 @@
 """A Mesos master of before the operator API: serves one recorded state.json at /master/state.
 
-    python state_master.py STATE.json HOST:PORT…
+python state_master.py STATE.json HOST:PORT…
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The upstream name servers of the recorded forwarding case, by name: what they answer is in NAMES.
 
-    python upstream_dns.py DEFAULT_PORT ZONE_PORT
+python upstream_dns.py DEFAULT_PORT ZONE_PORT
 """
 
 from __future__ import annotations

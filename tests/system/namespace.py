@@ -20,7 +20,9 @@ class Namespace:
         self.name = name
         self._started: list[subprocess.Popen[str]] = []
 
-    def popen(self, command: Sequence[str], *, stdout: int | None = None, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    def popen(
+        self, command: Sequence[str], *, stdout: int | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         """Start a program inside."""
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.name, *command], stdout=stdout, text=True, env={**os.environ, **(env or {})}
@@ -46,6 +48,8 @@ class Namespace:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(5)
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 @contextlib.contextmanager
@@ -62,7 +66,9 @@ def namespace(name: str, addresses: Sequence[str], hosts: str = "") -> Iterator[
         inside = ["ip", "-n", name]
         subprocess.run([*inside, "link", "set", "lo", "up"], check=True)
         for address in addresses:
-            subprocess.run([*inside, "address", "add", address, "dev", "lo", *(["nodad"] if ":" in address else [])], check=True)
+            subprocess.run(
+                [*inside, "address", "add", address, "dev", "lo", *(["nodad"] if ":" in address else [])], check=True
+            )
         space = Namespace(name)
         try:
             yield space
