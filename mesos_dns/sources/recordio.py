@@ -11,6 +11,8 @@ snapshot of hundreds of megabytes is never held in memory.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 MAX_RECORD = 512 << 20
@@ -47,37 +49,40 @@ class RecordReader:
         """True while bytes of a begun length line or record are missing."""
         return self._left >= 0 or bool(self._line)
 
-    def feed(self, data: bytes) -> list[Part]:
-        """Read a piece of any size. Raises FramingError."""
-        parts: list[Part] = []
+    def feed(self, data: bytes) -> Iterator[Part]:
+        """Read a piece of any size; iterate to the end. Raises FramingError behind the good parts before it."""
         position, end = 0, len(data)
         while position < end:
             if self._left < 0:
-                position = self._read_length(data, position, parts)
-                continue
+                position = self._read_length(data, position)
+                if self._left != 0:
+                    continue
             size = min(self._left, end - position)
             piece = data[position : position + size]
             position += size
             self._left -= size
-            self._take(piece, parts)
-        return parts
+            part = self._take(piece)
+            if part is not None:
+                yield part
 
-    def _take(self, piece: bytes, parts: list[Part]) -> None:
+    def _take(self, piece: bytes) -> Part | None:
         last = self._left == 0
+        part: Part | None = None
         if self._streaming:
-            parts.append(Part(piece, self._first, last))
+            part = Part(piece, self._first, last)
             self._first = False
         elif last and not self._record:
-            parts.append(Part(piece, True, True))
+            part = Part(piece, True, True)
         else:
             self._record += piece
             if last:
-                parts.append(Part(bytes(self._record), True, True))
+                part = Part(bytes(self._record), True, True)
         if last:
             self._record.clear()
             self._left = -1
+        return part
 
-    def _read_length(self, data: bytes, position: int, parts: list[Part]) -> int:
+    def _read_length(self, data: bytes, position: int) -> int:
         newline = data.find(b"\n", position, position + MAX_LENGTH_LINE + 1)
         stop = newline if newline >= 0 else min(len(data), position + MAX_LENGTH_LINE + 1)
         self._line += data[position:stop]
@@ -88,15 +93,10 @@ class RecordReader:
         if newline < 0:
             return stop
         if self._line:
-            self._begin(int(self._line), parts)
+            size = int(self._line)
             self._line.clear()
+            if size > self._max_record:
+                raise FramingError(f"a record of {size} bytes is larger than {self._max_record}")
+            self._left = size
+            self._streaming = self._first = size > self._whole
         return newline + 1
-
-    def _begin(self, size: int, parts: list[Part]) -> None:
-        if size > self._max_record:
-            raise FramingError(f"a record of {size} bytes is larger than {self._max_record}")
-        if size == 0:
-            parts.append(Part(b"", True, True))
-            return
-        self._left = size
-        self._streaming = self._first = size > self._whole

@@ -47,7 +47,7 @@ def test_any_borders_and_any_part_size(items: list[bytes], cuts: list[int], whol
 @given(data=st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
     try:
-        RecordReader(max_record=100).feed(data)
+        list(RecordReader(max_record=100).feed(data))
     except FramingError:
         pass
 
@@ -66,13 +66,13 @@ def test_small_records_come_in_one_part_and_large_ones_as_they_arrive() -> None:
 @pytest.mark.parametrize("data", [b"abc\n{}", b"-5\nhello", b"1" * 21, b"99999999999\n", b"0x10\n", b"1 \n", b"1\r\n", b"\xb2\n"])
 def test_refused(data: bytes) -> None:
     with pytest.raises(FramingError):
-        RecordReader().feed(data)
+        list(RecordReader().feed(data))
 
 
 def test_the_largest_record_that_is_allowed() -> None:
-    assert RecordReader(max_record=5).feed(b"5\nhello")[0].last
+    assert next(RecordReader(max_record=5).feed(b"5\nhello")).last
     with pytest.raises(FramingError, match="larger than 5"):
-        RecordReader(max_record=5).feed(b"6\n")
+        list(RecordReader(max_record=5).feed(b"6\n"))
 
 
 def test_recorded_cases(truth: Path) -> None:
@@ -85,3 +85,10 @@ def test_recorded_cases(truth: Path) -> None:
         reader = RecordReader()
         assert read(reader, chunks) == [base64.b64decode(record) for record in case["records_b64"]], case["case"]
         assert reader.in_record == (case["outcome"] == "need-more"), case["case"]
+
+
+def test_what_came_before_an_error_counts() -> None:
+    parts = RecordReader().feed(b"2\nok0\nbad\n")
+    assert [next(parts).data, next(parts).data] == [b"ok", b""]
+    with pytest.raises(FramingError):
+        next(parts)
