@@ -1,10 +1,7 @@
-"""Counted records by owner: the store under every zone, updated in proportion to each change.
+"""Counted records by owner: what is not a task's, in a store updated in proportion to each change.
 
-Many tasks share a record (every host-mode task of one agent gives the same A record), so records
-are counted and vanish with their last contributor. Each contribution also says whether its task is
-fit to serve; a record set is then served from its fit records alone, unless none is fit.
-
-Most owners hold one record. It is kept as a bare tuple, which is what keeps 100,000 tasks small;
+Several entities may give one record (every agent gives slave.D's SRV), so records are counted and
+vanish with their last contributor. Most owners hold one record; it is kept as a bare tuple, and
 only owners with more records pay for a dict.
 """
 
@@ -14,9 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from mesos_dns.names import Rdata
-
-_FIT = 1 << 32
-"""Counts are packed into one int: contributors in the low half, fit contributors above."""
 
 _Single: TypeAlias = tuple[int, Rdata, int]
 _Several: TypeAlias = dict[tuple[int, Rdata], int]
@@ -59,42 +53,40 @@ class RecordStore:
         """Every owner (folded)."""
         return iter(self._owners)
 
-    def add(self, owner: str, rtype: int, rdata: Rdata, fit: bool = True) -> bool:
+    def add(self, owner: str, rtype: int, rdata: Rdata) -> bool:
         """Count one contribution; False when owner or SRV target can't stand on the wire."""
         if not self._legal(owner, rdata):
             return False
         owner = fold(owner)
-        amount = _FIT + 1 if fit else 1
         held = self._owners.get(owner)
         if held is None:
-            self._owners[owner] = (rtype, rdata, amount)
+            self._owners[owner] = (rtype, rdata, 1)
             self._enter(owner)
         elif isinstance(held, tuple):
             if held[0] == rtype and held[1] == rdata:
-                self._owners[owner] = (rtype, held[1], held[2] + amount)
+                self._owners[owner] = (rtype, held[1], held[2] + 1)
             else:
-                self._owners[owner] = {(held[0], held[1]): held[2], (rtype, rdata): amount}
+                self._owners[owner] = {(held[0], held[1]): held[2], (rtype, rdata): 1}
         else:
-            held[rtype, rdata] = held.get((rtype, rdata), 0) + amount
+            held[rtype, rdata] = held.get((rtype, rdata), 0) + 1
         if self._touch is not None:
             self._touch(owner)
         return True
 
-    def remove(self, owner: str, rtype: int, rdata: Rdata, fit: bool = True) -> None:
+    def remove(self, owner: str, rtype: int, rdata: Rdata) -> None:
         """Take back one contribution that `add` counted (one that it refused is ignored)."""
         if not self._legal(owner, rdata):
             return
         owner = fold(owner)
-        amount = _FIT + 1 if fit else 1
         held = self._owners[owner]
         if isinstance(held, tuple):
-            if held[2] - amount:
-                self._owners[owner] = (rtype, rdata, held[2] - amount)
+            if held[2] > 1:
+                self._owners[owner] = (rtype, rdata, held[2] - 1)
             else:
                 del self._owners[owner]
                 self._leave(owner)
         else:
-            left = held[rtype, rdata] - amount
+            left = held[rtype, rdata] - 1
             if left:
                 held[rtype, rdata] = left
             else:
@@ -118,19 +110,14 @@ class RecordStore:
             return [held[0]]
         return list(dict.fromkeys(kind for kind, _ in held))
 
-    def collect(self, owner: str, rtype: int) -> dict[Rdata, bool]:
-        """rdata → fit, for a folded owner and type."""
+    def rrset(self, owner: str, rtype: int) -> list[Rdata]:
+        """The rdata for a folded owner and type, in the order of first contribution."""
         held = self._owners.get(owner)
         if held is None:
-            return {}
+            return []
         if isinstance(held, tuple):
-            return {held[1]: held[2] >= _FIT} if held[0] == rtype else {}
-        return {data: count >= _FIT for (kind, data), count in held.items() if kind == rtype}
-
-    def rrset(self, owner: str, rtype: int) -> list[Rdata]:
-        """The rdata served for a folded owner and type: the fit ones, or all when none is fit."""
-        found = self.collect(owner, rtype)
-        return [data for data, fit in found.items() if fit] or list(found)
+            return [held[1]] if held[0] == rtype else []
+        return [data for kind, data in held if kind == rtype]
 
     def _legal(self, owner: str, rdata: Rdata) -> bool:
         if not legal_owner(owner, self._room):
