@@ -41,10 +41,10 @@ def name_to_wire(name: str) -> bytes:
 def name_from_wire(wire: bytes) -> str:
     """The dotted text of an uncompressed wire name, without trailing dot ("" for the root).
 
-    Octets outside UTF-8 are kept as lone surrogates, so that comparing never fails; a dot inside a
-    label is written "\\." so that it never looks like two labels.
+    Octets outside UTF-8 become lone surrogates, and so does a dot inside a label: such a name is
+    never equal to one that was published as text.
     """
-    return ".".join([part.decode("utf-8", "surrogateescape").replace(".", "\\.") for part in split_labels(wire)])
+    return ".".join([part.decode("utf-8", "surrogateescape").replace(".", "\udc2e") for part in split_labels(wire)])
 
 
 def split_labels(wire: bytes) -> list[bytes]:
@@ -55,16 +55,6 @@ def split_labels(wire: bytes) -> list[bytes]:
         labels.append(wire[at + 1 : at + 1 + length])
         at += 1 + length
     return labels
-
-
-def suffixes(wire: bytes) -> list[bytes]:
-    """The name and its ancestors, longest first, the root last."""
-    found = [wire]
-    at = 0
-    while length := wire[at]:
-        at += 1 + length
-        found.append(wire[at:])
-    return found
 
 
 def soa_rdata(mname: str, rname: str, numbers: tuple[int, int, int, int, int]) -> bytes:
