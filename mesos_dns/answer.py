@@ -19,8 +19,9 @@ from typing import TypeAlias
 from mesos_dns.message import AA, ANY_CLASS, BADVERS, IN, NXDOMAIN, QR, RD, REFUSED, TC, Bad, Query
 from mesos_dns.names import AAAA, ANY, CNAME, NS, PTR, SOA, SRV, A, Rdata
 from mesos_dns.records import fold
+from mesos_dns.served import Zone
 from mesos_dns.wire import IllegalName, name_to_wire, reverse_address, split_labels
-from mesos_dns.zone import Zone, ZoneView
+from mesos_dns.zone import ZoneView
 
 _HEADER = struct.Struct(">HHHHHH").pack
 _RR = struct.Struct(">HHIH").pack

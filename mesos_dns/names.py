@@ -197,6 +197,20 @@ def shape_key(place: TaskPlace, rules: Rules) -> tuple[object, ...]:
     )
 
 
+def same_records(old: TaskPlace, new: TaskPlace, rules: Rules) -> bool:
+    """True when two states of one task give the same records (what else changed bears on no name)."""
+    before, after = old.task, new.task
+    return (
+        old.node_addresses == new.node_addresses
+        and before.node_id == after.node_id
+        and before.host_ports == after.host_ports
+        and [port.number for port in before.ports] == [port.number for port in after.ports]
+        and container_addresses(before) == container_addresses(after)
+        and task_addresses(old, rules) == task_addresses(new, rules)
+        and shape_key(old, rules) == shape_key(new, rules)
+    )
+
+
 def shape(place: TaskPlace, rules: Rules) -> Shape:
     """The slots of one running task."""
     task, framework = place.task, domain_fragment(place.framework, rules)

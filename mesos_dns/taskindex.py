@@ -5,8 +5,9 @@ ports and id. Such tasks form a *group*; an owner points to the groups that cont
 record set is made from their members when somebody asks (the answer is then kept elsewhere). Adding
 or removing a task so touches one dict, not a record per name.
 
-Canonical names (T-id5-Sn) belong to one task each. They are found by their "id5-Sn" part, so they
-cost one short key per task instead of a name for every spelling.
+Canonical names (T-id5-Sn) belong to one task each. They are found by their "-id5-Sn" part (up to its
+first dot: ids of agents that Mesos did not name may have one), so they cost one short key per task
+instead of a name for every spelling.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import TypeAlias
 import msgspec
 
 from mesos_dns import names
-from mesos_dns.model import Key
-from mesos_dns.names import Rdata, Rules, Slot, TaskPlace
+from mesos_dns.model import Key, Task
+from mesos_dns.names import SRV, Rdata, Rules, Slot, TaskPlace
 from mesos_dns.records import fold, legal_owner
 
 ZoneSlots: TypeAlias = Callable[[names.Shape], tuple[Slot, ...]]
@@ -80,9 +81,8 @@ class TaskIndex:
         known = key in group.members
         group.members[key] = Member(place, fit)
         if group.canonical and not known:
-            unique = names.unique_suffix(place.task)
-            held = self._unique.get(unique, ())
-            self._unique[unique] = (*held, (group, key))
+            mark = _mark(place.task)
+            self._unique[mark] = (*self._unique.get(mark, ()), (group, key))
         return group
 
     def remove(self, key: Key, shape_key: tuple[object, ...]) -> Group:
@@ -90,12 +90,12 @@ class TaskIndex:
         group = self._groups[shape_key]
         member = group.members.pop(key)
         if group.canonical:
-            unique = names.unique_suffix(member.place.task)
-            left = tuple(entry for entry in self._unique[unique] if entry != (group, key))
+            mark = _mark(member.place.task)
+            left = tuple(entry for entry in self._unique[mark] if entry != (group, key))
             if left:
-                self._unique[unique] = left
+                self._unique[mark] = left
             else:
-                del self._unique[unique]
+                del self._unique[mark]
         if not group.members:
             self._close(shape_key, group)
         return group
@@ -103,11 +103,10 @@ class TaskIndex:
     def collect(self, owner: str, rtype: int) -> dict[Rdata, bool]:
         """rdata → fit, for a folded owner and type."""
         found: dict[Rdata, bool] = {}
-        for slot, member, unique in self._contributors(owner):
-            if slot.rtype == rtype:
-                for rdata in names.slot_rdata(slot, member.place, self._rules, unique):
-                    if not isinstance(rdata, tuple) or legal_owner(rdata[1], self._room):
-                        found[rdata] = found.get(rdata, False) or member.fit
+        for slot, member, unique in self._contributors(owner, rtype):
+            for rdata in names.slot_rdata(slot, member.place, self._rules, unique):
+                if not isinstance(rdata, tuple) or legal_owner(rdata[1], self._room):
+                    found[rdata] = found.get(rdata, False) or member.fit
         return found
 
     def types(self, owner: str) -> list[int]:
@@ -126,28 +125,27 @@ class TaskIndex:
         unique = names.unique_suffix(place.task)
         return [fold(slot.owner(unique)) for slot in group.canonical]
 
-    def _contributors(self, owner: str) -> Iterator[tuple[Slot, Member, str]]:
+    def _contributors(self, owner: str, rtype: int) -> Iterator[tuple[Slot, Member, str]]:
         for group in self._owners.get(owner, ()):
-            slots = group.slots[owner]
-            for member in group.members.values():
-                unique = names.unique_suffix(member.place.task)
+            slots = [slot for slot in group.slots[owner] if slot.rtype == rtype]
+            for member in group.members.values() if slots else ():
+                unique = names.unique_suffix(member.place.task) if rtype == SRV else ""
                 for slot in slots:
                     yield slot, member, unique
         for group, key, unique in self._canonical_candidates(owner):
             for slot in group.canonical:
-                if fold(slot.owner(unique)) == owner and legal_owner(owner, self._room):
+                if slot.rtype == rtype and fold(slot.owner(unique)) == owner and legal_owner(owner, self._room):
                     yield slot, group.members[key], unique
 
     def _canonical_candidates(self, owner: str) -> Iterator[tuple[Group, Key, str]]:
         """Tasks whose "-id5-Sn" ends one of the owner's labels."""
         if not self._unique:
             return
-        for part in owner.split("."):
+        for part in dict.fromkeys(owner.split(".")):
             pieces = part.rsplit("-", 2)
             if len(pieces) == 3:
-                unique = f"-{pieces[1]}-{pieces[2]}"
-                for group, key in self._unique.get(unique, ()):
-                    yield group, key, unique
+                for group, key in self._unique.get(f"-{pieces[1]}-{pieces[2]}", ()):
+                    yield group, key, names.unique_suffix(group.members[key].place.task)
 
     def _below_canonical(self, owner: str) -> bool:
         """True when the owner is a canonical name or an ancestor of a dotted one (RFC 8020)."""
@@ -192,3 +190,8 @@ class TaskIndex:
             else:
                 del self._inner[parent]
             parent = parent.partition(".")[2]
+
+
+def _mark(task: Task) -> str:
+    """What canonical names of a task are found by: the part of "-id5-Sn" that its label ends with."""
+    return fold(names.unique_suffix(task).partition(".")[0])

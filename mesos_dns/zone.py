@@ -3,7 +3,8 @@
 `ZoneView` listens to the catalog. A task is joined with its framework's name and its agent's
 addresses (a task whose agent or framework is unknown has no names), `names` says which records
 that gives, and the difference to what the task gave before goes into the stores. Every owner that
-was touched is reported, so that compiled answers of exactly these are dropped.
+was touched is reported, so that compiled answers of exactly these are dropped. A change that bears
+on no record (a label, a start time) is reported nowhere and leaves the serial alone.
 
 Zones served: the cluster's domain; DC/OS' directory (agentip, containerip, autoip); a copy of the
 domain under the directory's parent; one per plain zone file; and reverse names of every address.
@@ -20,106 +21,25 @@ from mesos_dns import names
 from mesos_dns.catalog import Delta
 from mesos_dns.config import DnsConfig
 from mesos_dns.model import Entity, Framework, Health, Key, Leadership, Node, StaticRecords, Task
-from mesos_dns.names import AAAA, NS, SOA, A, Rdata, Record, Rules, Shape, Slot, TaskPlace
+from mesos_dns.names import AAAA, A, Record, Rules, Shape, Slot, TaskPlace
 from mesos_dns.records import PointerStore, RecordStore, fold, legal_owner
+from mesos_dns.served import Zone, name_server_of
+from mesos_dns.statics import StaticZones
 from mesos_dns.taskindex import Group, TaskIndex, ZoneSlots
-from mesos_dns.wire import name_from_wire, name_to_wire, soa_rdata
+from mesos_dns.wire import name_from_wire, name_to_wire
 
 log = logging.getLogger(__name__)
 
 Touch: TypeAlias = Callable[[str, str], None]
 _E = TypeVar("_E")
 
+EVERYTHING = "*"
+"""The tag of a touch report that concerns every answer: the set of served zones has changed."""
 _LOG_ONCE = 10_000
 """Bad names remembered as logged, at most."""
 
 PTR_MASTER, PTR_NODE, PTR_TASK, PTR_FRAMEWORK = range(4)
 """Ranks of the names that an address may point back to."""
-
-
-class Zone:
-    """One served zone: where it hangs, what it says of itself, and the store of its records.
-
-    `tag` names the store in `touch` reports; several zones may share one store (the copy does).
-    """
-
-    def __init__(
-        self,
-        origin: str,
-        tag: str,
-        store: RecordStore,
-        tasks: TaskIndex | None,
-        config: DnsConfig,
-        *,
-        ttl: int,
-        srv: tuple[int, int],
-    ) -> None:
-        self.origin = origin
-        self.wire = name_to_wire(fold(origin))
-        self.tag = tag
-        self.store = store
-        self.tasks = tasks
-        self.ttl = ttl
-        self.srv_prefix = srv
-        self.mname = mname_of(config)
-        self.rname = config.soa_rname or f"root.{self.mname}"
-        minimum = ttl if config.soa_minttl is None else config.soa_minttl
-        self._soa_numbers = (config.soa_refresh, config.soa_retry, config.soa_expire, minimum)
-        self.negative_ttl = min(ttl, minimum)
-        self.ttls: dict[tuple[str, int], int] = {}
-        self.plain = False
-
-    def __repr__(self) -> str:
-        return f"<Zone {self.origin} owners={len(self.store)}>"
-
-    def soa(self, serial: int) -> bytes:
-        """The SOA rdata: a plain zone's own, else made with the view's serial."""
-        if self.plain and (own := self.store.rrset("", SOA)):
-            return bytes(own[0])  # type: ignore[arg-type]  # SOA rdata is bytes
-        return soa_rdata(self.mname, self.rname, (serial, *self._soa_numbers))
-
-    def rrset(self, owner: str, rtype: int) -> list[Rdata]:
-        """rdata of a folded relative owner; the apex has NS besides what the store holds."""
-        if self.tasks is None:
-            found = self.store.rrset(owner, rtype)
-        else:
-            found = self._merged(owner, rtype)
-        if not owner and rtype == NS and not found and not self.plain:
-            return [name_to_wire(self.mname)]
-        return found
-
-    def _merged(self, owner: str, rtype: int) -> list[Rdata]:
-        """Records of the store and of tasks together: the fit ones, or all when none is fit."""
-        together = self.store.collect(owner, rtype)
-        for rdata, fit in self.tasks.collect(owner, rtype).items() if self.tasks is not None else ():
-            together[rdata] = together.get(rdata, False) or fit
-        return [rdata for rdata, fit in together.items() if fit] or list(together)
-
-    def types(self, owner: str) -> list[int]:
-        """The types at a folded relative owner."""
-        found = self.store.types(owner)
-        if self.tasks is not None:
-            found = list(dict.fromkeys([*found, *self.tasks.types(owner)]))
-        return found if owner or self.plain else [NS, SOA, *found]
-
-    def exists(self, owner: str) -> bool:
-        """True when the folded relative owner or a name below it has records (RFC 8020)."""
-        return not owner or self.store.exists(owner) or (self.tasks is not None and self.tasks.exists(owner))
-
-    def ttl_of(self, owner: str, rtype: int) -> int:
-        """Seconds."""
-        return self.ttls.get((owner, rtype), self.ttl) if self.ttls else self.ttl
-
-
-def mname_of(config: DnsConfig) -> str:
-    """The primary name server's name, without trailing dot."""
-    return (config.soa_mname or f"ns1.{config.domain}").removesuffix(".")
-
-
-def _name_server(config: DnsConfig) -> str:
-    """The folded owner of the primary name server in the domain; "" when it is elsewhere."""
-    mname, domain = fold(mname_of(config)), fold(config.domain.removesuffix("."))
-    return mname[: -len(domain) - 1] if mname.endswith("." + domain) else ""
 
 
 class ZoneView:
@@ -129,10 +49,11 @@ class ZoneView:
         self, config: DnsConfig, *, ns_addresses: Iterable[str] = (), touch: Touch | None = None, serial: int = 0
     ) -> None:
         self.config = config
-        self.rules = Rules(config.ip_sources, config.enforce_rfc952, _name_server(config))
+        self.rules = Rules(config.ip_sources, config.enforce_rfc952, name_server_of(config))
         self.serial = max(serial, int(time.time()))
         self.refused = 0
         self.zones: dict[bytes, Zone] = {}
+        self._statics = StaticZones(self.zones, self._open_plain, self._refuse)
         self.touch: Touch = touch or (lambda tag, owner: None)
         self._touched = False
         self._places: dict[Key, TaskPlace] = {}
@@ -141,8 +62,8 @@ class ZoneView:
         self._nodes: dict[Key, Node] = {}
         self._frameworks: dict[Key, Framework] = {}
         self._leaderships: dict[Key, Leadership] = {}
-        self._statics: dict[Key, StaticRecords] = {}
         self._log_once: set[str] = set()
+        self._room = _room_below(config.domain)
         self.pointers = PointerStore(lambda address: self._on_touch("reverse", address.hex()))
         self._domain = self._zone(config.domain, "domain", config.ttl, (0, config.srv_weight), _domain_slots)
         self._directory: Zone | None = None
@@ -170,14 +91,14 @@ class ZoneView:
         """Take a catalog delta in. Agents and frameworks first: they decide what tasks give."""
         self._touched = False
         stale: dict[Key, Task | None] = {}
-        for key, (before, after) in delta.changes.items():
+        for key, (_, after) in delta.changes.items():
             kind = key[0]
             if kind == "task":
                 stale[key] = after  # type: ignore[assignment]  # the key's kind says it
             elif kind == "node":
-                self._swap_node(key, before, after, stale)
+                self._swap_node(key, after, stale)
             elif kind == "framework":
-                self._swap_framework(key, before, after, stale)
+                self._swap_framework(key, after, stale)
             elif kind == "leadership":
                 self._swap_leadership(key, after)
             elif kind == "records":
@@ -187,30 +108,23 @@ class ZoneView:
         if self._touched:
             self.serial = max(self.serial + 1, int(time.time()) - 1) & 0xFFFFFFFF
 
-    def _swap_node(self, key: Key, before: Entity | None, after: Entity | None, stale: dict[Key, Task | None]) -> None:
+    def _swap_node(self, key: Key, after: Entity | None, stale: dict[Key, Task | None]) -> None:
         old, new = self._nodes.get(key), after if isinstance(after, Node) else None
         _replace(self._nodes, key, new)
-        self._swap(self._domain, names.node_records(old) if old else [], names.node_records(new) if new else [])
-        self._swap_pointers(_node_addresses(old), _node_addresses(new), PTR_NODE, "slave")
-        if _node_addresses(old) != _node_addresses(new):
+        before, now = names.node_records(old) if old else [], names.node_records(new) if new else []
+        self._swap(self._domain, before, now)
+        self._swap_pointers(PTR_NODE, self._pointers(before), self._pointers(now))
+        if (old.addresses if old else None) != (new.addresses if new else None):
             for task_key in self._by_node.get(key, ()):
                 stale.setdefault(task_key, self._places[task_key].task)
 
-    def _swap_framework(
-        self, key: Key, before: Entity | None, after: Entity | None, stale: dict[Key, Task | None]
-    ) -> None:
+    def _swap_framework(self, key: Key, after: Entity | None, stale: dict[Key, Task | None]) -> None:
         old, new = self._frameworks.get(key), after if isinstance(after, Framework) else None
         _replace(self._frameworks, key, new)
-        self._swap(
-            self._domain,
-            names.framework_records(old, self.rules) if old else [],
-            names.framework_records(new, self.rules) if new else [],
-        )
-        for framework, change in ((old, self.pointers.remove), (new, self.pointers.add)):
-            name = names.domain_fragment(framework.name, self.rules) if framework else ""
-            if framework and name and legal_owner(name):
-                for address in framework.addresses:
-                    change(names.packed(address), PTR_FRAMEWORK, name)
+        before = names.framework_records(old, self.rules) if old else []
+        now = names.framework_records(new, self.rules) if new else []
+        self._swap(self._domain, before, now)
+        self._swap_pointers(PTR_FRAMEWORK, self._pointers(before), self._pointers(now))
         if (old.name if old else None) != (new.name if new else None):
             for task_key in self._by_framework.get(key, ()):
                 stale.setdefault(task_key, self._places[task_key].task)
@@ -219,12 +133,9 @@ class ZoneView:
         old, new = self._leaderships.get(key), after if isinstance(after, Leadership) else None
         _replace(self._leaderships, key, new)
         before = names.leadership_records(old) if old else []
-        records = names.leadership_records(new) if new else []
-        self._swap(self._domain, before, records)
-        for some, change in ((before, self.pointers.remove), (records, self.pointers.add)):
-            for owner, rtype, rdata in some:
-                if rtype in (A, AAAA) and owner not in ("leader", "master"):
-                    change(rdata, PTR_MASTER, owner)  # type: ignore[arg-type]  # A and AAAA hold bytes
+        now = names.leadership_records(new) if new else []
+        self._swap(self._domain, before, now)
+        self._swap_pointers(PTR_MASTER, self._pointers(before), self._pointers(now))
         if self._directory is not None:
             self._swap(
                 self._directory,
@@ -243,75 +154,58 @@ class ZoneView:
         _index(self._by_node, _node_key(old), _node_key(new), key)
         _index(self._by_framework, _framework_key(old), _framework_key(new), key)
         self._swap_member(key, old, new)
-        for place, change in ((new, self.pointers.add), (old, self.pointers.remove)):
-            for address, name in self._task_pointers(place):
-                change(address, PTR_TASK, name)
+        self._swap_pointers(PTR_TASK, self._task_pointers(old), self._task_pointers(new))
 
     def _swap_member(self, key: Key, old: TaskPlace | None, new: TaskPlace | None) -> None:
-        """Move a task from the groups it was in to those it belongs to now."""
+        """Move a task from the group it was in to the one it belongs to now, in each zone."""
         old_key = names.shape_key(old, self.rules) if old is not None and old.framework else None
         new_key = names.shape_key(new, self.rules) if new is not None and new.framework else None
+        stays = old is not None and new is not None and old_key == new_key and old.task.node_id == new.task.node_id
+        quiet = (
+            old is not None
+            and new is not None
+            and stays
+            and self._fit(old) == self._fit(new)
+            and names.same_records(old, new, self.rules)
+        )
         for zone in (self._domain, self._directory):
             if zone is None or zone.tasks is None:
                 continue
-            # In before out: a task that only changed is never absent, and no group is reopened.
-            moved = old_key is not None and (new_key != old_key or _unique_of(old) != _unique_of(new))
-            if new is not None and new_key is not None and not (moved and new_key == old_key):
-                self._touch_group(zone, zone.tasks.add(key, new_key, new, self._fit(new)), new)
-            if old is not None and old_key is not None and moved:
+            if old is not None and old_key is not None and not stays:
                 self._touch_group(zone, zone.tasks.remove(key, old_key), old)
-                if new is not None and new_key == old_key:
-                    self._touch_group(zone, zone.tasks.add(key, new_key, new, self._fit(new)), new)
+            if new is not None and new_key is not None:
+                group = zone.tasks.add(key, new_key, new, self._fit(new))
+                if not quiet:
+                    self._touch_group(zone, group, new)
 
     def _touch_group(self, zone: Zone, group: Group, place: TaskPlace) -> None:
-        self._touched = True
-        touch, tag = self.touch, zone.tag
         for owner in group.slots:
-            touch(tag, owner)
+            self._on_touch(zone.tag, owner)
         if group.canonical and zone.tasks is not None:
             for owner in zone.tasks.canonical_owners(group, place):
-                touch(tag, owner)
+                self._on_touch(zone.tag, owner)
 
     def _swap_static(self, key: Key, after: Entity | None) -> None:
-        old, new = self._statics.get(key), after if isinstance(after, StaticRecords) else None
-        _replace(self._statics, key, new)
-        for records, adding in ((old, False), (new, True)):
-            if records is not None:
-                self._change_static(records, adding)
+        if self._statics.swap(key, after if isinstance(after, StaticRecords) else None):
+            self._on_touch(EVERYTHING, "")
 
-    def _change_static(self, records: StaticRecords, adding: bool) -> None:
-        zone = self._static_zone(records)
-        if zone is None:
-            self._refuse(records.owner, "a static record in no served zone; give its file a SOA record")
-            return
-        owner = fold(records.owner.removesuffix("."))[: -len(zone.origin)].removesuffix(".")
-        change = zone.store.add if adding else zone.store.remove
-        for rdata in records.rdata:
-            change(owner, records.rtype, rdata)
-        if adding:
-            zone.ttls[owner, records.rtype] = records.ttl
-        else:
-            zone.ttls.pop((owner, records.rtype), None)
-        if zone.plain and not adding and not len(zone.store):
-            del self.zones[zone.wire]
-
-    def _static_zone(self, records: StaticRecords) -> Zone | None:
-        if records.zone:
-            origin = fold(records.zone.removesuffix("."))
-            held = self.zones.get(name_to_wire(origin))
-            if held is None:
-                held = self._zone(origin, f"static:{origin}", self.config.ttl, (0, 0))
-                held.plain = True
-            return held
-        owner = "." + fold(records.owner.removesuffix("."))
-        found = [zone for zone in self.zones.values() if owner.endswith("." + fold(zone.origin))]
-        return max(found, key=lambda zone: len(zone.wire), default=None)
+    def _open_plain(self, origin: str) -> Zone:
+        return self._zone(origin, f"static:{origin}", self.config.ttl, (0, 0), plain=True)
 
     # --- pieces ----------------------------------------------------------------------------------
 
-    def _zone(self, origin: str, tag: str, ttl: int, srv: tuple[int, int], slots: ZoneSlots | None = None) -> Zone:
+    def _zone(
+        self,
+        origin: str,
+        tag: str,
+        ttl: int,
+        srv: tuple[int, int],
+        slots: ZoneSlots | None = None,
+        *,
+        plain: bool = False,
+    ) -> Zone:
         origin = origin.removesuffix(".")
-        room = 255 - len(name_to_wire(origin)) + 1
+        room = _room_below(origin)
         store = RecordStore(room, lambda owner: self._on_touch(tag, owner))
         tasks = None
         if slots is not None:
@@ -321,7 +215,7 @@ class ZoneView:
                 room,
                 lambda owner: self._refuse(f"{owner}.{origin}", "a label or the name is too long or empty"),
             )
-        zone = Zone(origin, tag, store, tasks, self.config, ttl=ttl, srv=srv)
+        zone = Zone(origin, tag, store, tasks, self.config, ttl=ttl, srv=srv, plain=plain)
         self.zones[zone.wire] = zone
         return zone
 
@@ -345,16 +239,27 @@ class ZoneView:
             return True
         return place.task.health in (Health.NONE, Health.HEALTHY)
 
-    def _task_pointers(self, place: TaskPlace | None) -> Iterator[tuple[bytes, str]]:
+    def _pointers(self, records: list[Record]) -> list[tuple[bytes, str]]:
+        """(address, name) of address records, but of names that several machines share in turn."""
+        return [
+            (rdata, fold(owner))
+            for owner, rtype, rdata in records
+            if rtype in (A, AAAA)
+            and isinstance(rdata, bytes)
+            and owner not in ("leader", "master")
+            and legal_owner(owner, self._room)
+        ]
+
+    def _task_pointers(self, place: TaskPlace | None) -> list[tuple[bytes, str]]:
         """(address, name) for a task's own addresses; those of its agent point back to the agent."""
         framework = names.domain_fragment(place.framework, self.rules) if place is not None else ""
         if place is None or not framework:
-            return
-        for address in names.task_addresses(place, self.rules):
-            if address not in place.node_addresses:
-                name = names.task_names(place.task, self.rules)[-1] + names.unique_suffix(place.task)
-                if legal_owner(f"{name}.{framework}"):
-                    yield names.packed(address), f"{name}.{framework}"
+            return []
+        name = f"{names.task_names(place.task, self.rules)[-1]}{names.unique_suffix(place.task)}.{framework}"
+        if not legal_owner(name, self._room):
+            return []
+        addresses = names.task_addresses(place, self.rules)
+        return [(names.packed(address), name) for address in addresses if address not in place.node_addresses]
 
     def _swap(self, zone: Zone, old: list[Record], new: list[Record]) -> None:
         gone, come = dict.fromkeys(old), dict.fromkeys(new)
@@ -365,13 +270,13 @@ class ZoneView:
             if record not in come:
                 zone.store.remove(*record)
 
-    def _swap_pointers(self, old: tuple[str, ...], new: tuple[str, ...], rank: int, name: str) -> None:
+    def _swap_pointers(self, rank: int, old: list[tuple[bytes, str]], new: list[tuple[bytes, str]]) -> None:
         if old == new:
             return
-        for address in new:
-            self.pointers.add(names.packed(address), rank, name)
-        for address in old:
-            self.pointers.remove(names.packed(address), rank, name)
+        for address, name in new:
+            self.pointers.add(address, rank, name)
+        for address, name in old:
+            self.pointers.remove(address, rank, name)
 
     def _refuse(self, name: str, why: str) -> None:
         self.refused += 1
@@ -421,8 +326,9 @@ class ZoneView:
         return name_from_wire(wire[: len(wire) - len(zone.wire)] + b"\0")
 
 
-def _node_addresses(node: Node | None) -> tuple[str, ...]:
-    return node.addresses if node is not None else ()
+def _room_below(origin: str) -> int:
+    """Octets that an owner below an origin may have on the wire, its own final octet included."""
+    return 255 - len(name_to_wire(origin)) + 1
 
 
 def _domain_slots(shape: Shape) -> tuple[Slot, ...]:
@@ -439,10 +345,6 @@ def _node_key(place: TaskPlace | None) -> Key | None:
 
 def _framework_key(place: TaskPlace | None) -> Key | None:
     return ("framework", place.task.cluster, place.task.framework_id) if place is not None else None
-
-
-def _unique_of(place: TaskPlace | None) -> str | None:
-    return place.task.node_id if place is not None else None
 
 
 def _replace(held: dict[Key, _E], key: Key, value: _E | None) -> None:
