@@ -6,6 +6,7 @@ the key path and the nearest name for an error, and prints the reference from th
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -13,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 
 class Duration(float):
@@ -22,7 +23,7 @@ class Duration(float):
     @classmethod
     def parse(cls, value: object) -> Duration:
         """Read a duration. Raises ValueError with what was expected."""
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf:
             return cls(value)
         match = _DURATION.fullmatch(value) if isinstance(value, str) else None
         if match is None:
