@@ -165,7 +165,7 @@ class ZoneView:
             old is not None
             and new is not None
             and stays
-            and self._fit(old) == self._fit(new)
+            and self.fit(old) == self.fit(new)
             and names.same_records(old, new, self.rules)
         )
         for zone in (self._domain, self._directory):
@@ -174,7 +174,7 @@ class ZoneView:
             if old is not None and old_key is not None and not stays:
                 self._touch_group(zone, zone.tasks.remove(key, old_key), old)
             if new is not None and new_key is not None:
-                group = zone.tasks.add(key, new_key, new, self._fit(new))
+                group = zone.tasks.add(key, new_key, new, self.fit(new))
                 if not quiet:
                     self._touch_group(zone, group, new)
 
@@ -234,7 +234,8 @@ class ZoneView:
             return TaskPlace(task, "", ())
         return TaskPlace(task, framework.name, node.addresses)
 
-    def _fit(self, place: TaskPlace | None) -> bool:
+    def fit(self, place: TaskPlace | None) -> bool:
+        """False when a task's records are served only where no other task has any (`[dns] health`)."""
         if place is None or self.config.health == "ignore":
             return True
         return place.task.health in (Health.NONE, Health.HEALTHY)
