@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
 import time
 from collections.abc import Callable
 
@@ -18,7 +17,7 @@ from mesos_dns.config import MesosConfig
 from mesos_dns.sources import Publisher
 from mesos_dns.sources.counters import Complaints, SourceCounters
 from mesos_dns.sources.hosts import Hosts
-from mesos_dns.sources.mesos_auth import Authenticator
+from mesos_dns.sources.mesos_auth import Authenticator, authenticator
 from mesos_dns.sources.mesos_book import Book
 from mesos_dns.sources.mesos_calls import V1, Calls, call, settle
 from mesos_dns.sources.mesos_chores import Chores
@@ -59,7 +58,7 @@ class MesosSource:
         self.leader = ""
         self._publish = publish
         self._hosts = hosts or Hosts()
-        self._auth = auth
+        self._auth = auth or authenticator(config)
         self._dice = dice or random.Random()
         self._complain = Complaints(log)
         self._book = Book(publish, config.name, self._hosts)
@@ -76,19 +75,17 @@ class MesosSource:
         self._hosts.changed = self._host_changed
         try:
             while True:
-                known = await self._session()
-                await self._pause(known)
+                await self._pause(await self._session())
         finally:
             await self._hosts.close()
 
     async def _session(self) -> bool:
-        """One HTTP session, until something goes wrong that a new one may mend; True when a master is known."""
+        """One round through the masters, with TLS files as they are now; True when a master is known."""
         try:
             async with MasterClient(self.config, self._hosts, self.counters, self._auth) as client:
-                while True:
-                    await self._pause(await self._round(client))
-        except (OSError, ssl.SSLError) as error:
-            self._lost(MasterError("connect", f"[mesos] the TLS files can't be used: {error}"))
+                return await self._round(client)
+        except OSError as error:
+            self._lost(MasterError("connect", str(error)))
         except Exception as error:
             log.exception("the Mesos source failed and starts again")
             self._lost(MasterError("connect", f"internal error: {error!r}"))

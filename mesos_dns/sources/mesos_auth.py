@@ -37,8 +37,8 @@ class AuthError(Exception):
 class Authenticator(Protocol):
     """How requests to a master are authenticated."""
 
-    async def headers(self, session: aiohttp.ClientSession) -> dict[str, str]:
-        """The headers of one request. Raises AuthError."""
+    async def headers(self, session: aiohttp.ClientSession, tls: ssl.SSLContext | None) -> dict[str, str]:
+        """The headers of one request; `tls` is for calls to others than the master. Raises AuthError."""
 
     def rejected(self) -> bool:
         """The master answered 401: forget what was cached; True when another attempt makes sense."""
@@ -47,7 +47,7 @@ class Authenticator(Protocol):
 class NoAuth:
     """No authentication."""
 
-    async def headers(self, session: aiohttp.ClientSession) -> dict[str, str]:
+    async def headers(self, session: aiohttp.ClientSession, tls: ssl.SSLContext | None) -> dict[str, str]:
         """See Authenticator."""
         return {}
 
@@ -72,7 +72,7 @@ class BasicAuth:
         except (OSError, UnicodeDecodeError) as error:
             raise AuthError(f"[mesos] secret_file {self._file} can't be read: {error}") from None
 
-    async def headers(self, session: aiohttp.ClientSession) -> dict[str, str]:
+    async def headers(self, session: aiohttp.ClientSession, tls: ssl.SSLContext | None) -> dict[str, str]:
         """See Authenticator."""
         pair = f"{self._principal}:{await asyncio.to_thread(self._read)}".encode()
         return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
@@ -100,9 +100,8 @@ class _Claims(msgspec.Struct):
 class IamAuth:
     """A DC/OS service account."""
 
-    def __init__(self, config_file: str, tls: ssl.SSLContext | None, timeout: float = 10.0) -> None:
+    def __init__(self, config_file: str, timeout: float = 10.0) -> None:
         self._file = config_file
-        self._tls = tls
         self._timeout = timeout
         self._token = ""
         self._until = 0.0
@@ -119,10 +118,10 @@ class IamAuth:
             raise AuthError(f'[mesos] iam_config_file {self._file}: scheme must be "RS256", got {account.scheme!r}')
         return account
 
-    async def headers(self, session: aiohttp.ClientSession) -> dict[str, str]:
+    async def headers(self, session: aiohttp.ClientSession, tls: ssl.SSLContext | None) -> dict[str, str]:
         """See Authenticator. Logs in when there is no token that is still good."""
         if not self._token or time.time() >= self._until:
-            await self._login(session, await asyncio.to_thread(self._account))
+            await self._login(session, tls, await asyncio.to_thread(self._account))
         return {"Authorization": f"token={self._token}"}
 
     def rejected(self) -> bool:
@@ -135,15 +134,18 @@ class IamAuth:
         """A request with the token succeeded."""
         self._fresh = False
 
-    async def _login(self, session: aiohttp.ClientSession, account: _Account) -> None:
+    async def _login(self, session: aiohttp.ClientSession, tls: ssl.SSLContext | None, account: _Account) -> None:
         expiry = time.time() + LOGIN_TTL
         signed = await asyncio.to_thread(sign_login, account.uid, account.private_key, expiry)
         body = {"uid": account.uid, "token": signed}
         timeout = aiohttp.ClientTimeout(total=self._timeout)
-        tls: ssl.SSLContext | bool = self._tls if self._tls is not None else True
         try:
             async with session.post(
-                account.login_endpoint, json=body, ssl=tls, timeout=timeout, allow_redirects=False
+                account.login_endpoint,
+                json=body,
+                ssl=True if tls is None else tls,
+                timeout=timeout,
+                allow_redirects=False,
             ) as answer:
                 data = await answer.content.read(MAX_ANSWER)
                 if answer.status != 200:
@@ -191,10 +193,10 @@ def token_expiry(token: str, default: float) -> float:
     return default if claims.exp is None else claims.exp
 
 
-def authenticator(config: MesosConfig, tls: ssl.SSLContext | None) -> Authenticator:
+def authenticator(config: MesosConfig) -> Authenticator:
     """The authenticator that `[mesos]` asks for."""
     if config.auth == "basic":
         return BasicAuth(config.principal, config.secret, config.secret_file)
     if config.auth == "iam":
-        return IamAuth(config.iam_config_file, tls)
+        return IamAuth(config.iam_config_file)
     return NoAuth()

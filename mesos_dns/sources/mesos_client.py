@@ -21,7 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from mesos_dns.config import MesosConfig, host_port
 from mesos_dns.sources.counters import SourceCounters
 from mesos_dns.sources.hosts import Hosts
-from mesos_dns.sources.mesos_auth import Authenticator, AuthError, IamAuth, NoAuth, authenticator
+from mesos_dns.sources.mesos_auth import Authenticator, AuthError, IamAuth, NoAuth
 
 log = logging.getLogger(__name__)
 
@@ -157,10 +157,17 @@ class Answer:
 
 
 def tls_context(config: MesosConfig) -> ssl.SSLContext:
-    """The TLS settings of `[mesos]`. Raises OSError or ssl.SSLError naming nothing secret."""
-    context = ssl.create_default_context(cafile=config.ca_file or None)
+    """The TLS settings of `[mesos]`. Raises OSError (also for broken files) that names the file."""
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file or None)
+    except OSError as error:
+        raise OSError(f"[mesos] ca_file {config.ca_file}: {error}") from None
     if config.cert_file:
-        context.load_cert_chain(config.cert_file, config.key_file or None)
+        try:
+            context.load_cert_chain(config.cert_file, config.key_file or None)
+        except OSError as error:
+            files = f"cert_file {config.cert_file} with key_file {config.key_file or config.cert_file}"
+            raise OSError(f"[mesos] {files}: {error}") from None
     if not config.tls_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -168,7 +175,7 @@ def tls_context(config: MesosConfig) -> ssl.SSLContext:
 
 
 class MasterClient:
-    """Requests to masters. Use as an async context manager; the session is made inside."""
+    """Requests to masters. Use as an async context manager: entering reads the TLS files. Raises OSError."""
 
     def __init__(
         self, config: MesosConfig, hosts: Hosts, counters: SourceCounters, auth: Authenticator | None = None
@@ -176,7 +183,7 @@ class MasterClient:
         self._config = config
         self._hosts = hosts
         self._counters = counters
-        self._auth = auth
+        self._auth = auth or NoAuth()
         self._tls: ssl.SSLContext | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -184,8 +191,6 @@ class MasterClient:
         uses_tls = any(master.startswith("https:") for master in self._config.masters)
         if uses_tls or self._config.ca_file or self._config.auth == "iam":
             self._tls = await asyncio.to_thread(tls_context, self._config)
-        if self._auth is None:
-            self._auth = authenticator(self._config, self._tls)
         connector = aiohttp.TCPConnector(
             resolver=_KnownHosts(self._hosts, self._config.connect_timeout), use_dns_cache=False, limit=16
         )
@@ -234,7 +239,7 @@ class MasterClient:
     async def _send_authenticated(
         self, base: str, path: str, body: bytes | None, patience: float
     ) -> aiohttp.ClientResponse:
-        auth = self._auth or NoAuth()
+        auth = self._auth
         response = await self._send(base, path, body, auth, patience)
         if response.status == 401 and auth.rejected():
             response.close()
@@ -252,7 +257,7 @@ class MasterClient:
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
-            headers.update(await auth.headers(self._session))
+            headers.update(await auth.headers(self._session, self._tls))
         except AuthError as error:
             raise MasterError("auth", str(error)) from None
         limit = self._config.connect_timeout + patience

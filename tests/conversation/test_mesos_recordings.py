@@ -65,11 +65,14 @@ def expected(snapshot: Path) -> tuple[Table, set[str]]:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("name", ["main/subscribe.recordio", "extras/subscribe.recordio", "variants/subscribe.recordio"])
+@pytest.mark.parametrize(
+    "name", ["main/subscribe.recordio", "extras/subscribe.recordio", "variants/subscribe.recordio"]
+)
 async def test_every_event_of_a_recording(truth: Path, name: str) -> None:
     followed, table = Followed(), Table()
     player = replay.Replay(followed)
-    for number, records in enumerate(connections((truth / "mesos-api" / name).read_bytes())):
+    nodes: dict[tuple[str, str], str] = {}
+    for records in connections((truth / "mesos-api" / name).read_bytes()):
         held: set[tuple[str, str]] = set()
 
         def after(at: int, records: list[bytes] = records, held: set[tuple[str, str]] = held) -> None:
@@ -87,11 +90,9 @@ async def test_every_event_of_a_recording(truth: Path, name: str) -> None:
             states = {key: task.state for key, task in followed.tasks().items()}
             assert {key: state for key, state in states.items() if key not in held} == {
                 key: task["state"] for key, task in table.items()
-            }, f"connection {number} record {at} {event['type']}"
+            }, f"record {at} {event['type']}"
             assert held <= states.keys()
 
-        nodes: dict[tuple[str, str], str] = {}
-        nodes.update({key: task.node_id for key, task in followed.tasks().items()})
         ended = await player.connection(iter(records), after)
         assert ended.startswith("connect: ")
     assert player.counters.malformed == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def read(reader: RecordReader, pieces: list[bytes]) -> list[bytes]:
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     at = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[start:end] for start, end in zip(at, at[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(at)]
 
 
 @given(items=records, cuts=st.lists(st.integers(0, 10**6), max_size=20), whole=st.integers(0, 70))
@@ -63,7 +64,9 @@ def test_small_records_come_in_one_part_and_large_ones_as_they_arrive() -> None:
     assert [(part.data, part.first, part.last) for part in reader.feed(b"de")] == [(b"de", False, True)]
 
 
-@pytest.mark.parametrize("data", [b"abc\n{}", b"-5\nhello", b"1" * 21, b"99999999999\n", b"0x10\n", b"1 \n", b"1\r\n", b"\xb2\n"])
+@pytest.mark.parametrize(
+    "data", [b"abc\n{}", b"-5\nhello", b"1" * 21, b"99999999999\n", b"0x10\n", b"1 \n", b"1\r\n", b"\xb2\n"]
+)
 def test_refused(data: bytes) -> None:
     with pytest.raises(FramingError):
         list(RecordReader().feed(data))

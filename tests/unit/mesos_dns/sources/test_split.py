@@ -102,7 +102,20 @@ def test_a_cut_document_has_no_skeleton(document: dict[str, Any], at: int) -> No
 
 @pytest.mark.parametrize(
     "data",
-    [b"[]", b"1", b'"a"', b"x", b",", b"{}{}", b"{} x", b'{"tasks":[1,]}', b'{"tasks":[,1]}', b"{]", b"}", b'{"tasks":[}}'],
+    [
+        b"[]",
+        b"1",
+        b'"a"',
+        b"x",
+        b",",
+        b"{}{}",
+        b"{} x",
+        b'{"tasks":[1,]}',
+        b'{"tasks":[,1]}',
+        b"{]",
+        b"}",
+        b'{"tasks":[}}',
+    ],
 )
 def test_refused(data: bytes) -> None:
     with pytest.raises(SplitError):
