@@ -51,7 +51,7 @@ class Body:
         return b"".join(self.pieces())
 
 
-async def encoded(items: Collection[Item], encode: Callable[[Item], bytes]) -> list[bytes]:
+async def encoded(items: Collection[Item], encode: Callable[[Item], bytes], per_turn: int = PER_TURN) -> list[bytes]:
     """The items' JSON, encoded in slices so that the loop turns in between.
 
     Encoders that keep their result make the same list cheap to take again at one moment.
@@ -59,6 +59,6 @@ async def encoded(items: Collection[Item], encode: Callable[[Item], bytes]) -> l
     found: list[bytes] = []
     for number, item in enumerate(tuple(items), 1):
         found.append(encode(item))
-        if number % PER_TURN == 0:
+        if number % per_turn == 0:
             await asyncio.sleep(0)
     return found

@@ -27,6 +27,7 @@ from agent.demo.world import TERMINAL, Agent, Framework, Status, Task
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
+StatusListener = Callable[[Task, Status], None]
 
 MAX_COMPLETED = 1000  # the master's --max_completed_tasks_per_framework
 HEALTH_REASON = "REASON_TASK_HEALTH_CHECK_STATUS_UPDATED"
@@ -35,8 +36,9 @@ HEALTH_REASON = "REASON_TASK_HEALTH_CHECK_STATUS_UPDATED"
 class Cluster:
     """Agents, frameworks and tasks of one simulated Mesos cluster.
 
-    Listeners are called with each event, a dict of the operator API, as it happens. `tasks` holds
-    the running ones by (framework id, task id).
+    Listeners are called with each event, a dict of the operator API, as it happens; schedulers with
+    each status, also those that the master does not hear of. `tasks` holds the running ones by
+    (framework id, task id).
     """
 
     def __init__(self, *, seed: int = 0, now: Callable[[], float] = time.time) -> None:
@@ -48,9 +50,10 @@ class Cluster:
         self.completed_frameworks: list[Framework] = []
         self.tasks: dict[tuple[str, str], Task] = {}
         self.listeners: list[Listener] = []
+        self.schedulers: list[StatusListener] = []
         self.elected_time = now()
         self.overlay = "9"  # first octet of container addresses; "127" makes them answer on loopback
-        self._agents_made = 0
+        self.agents_made = 0
         self._frameworks_made = 0
         self._tasks_made = 0
 
@@ -73,8 +76,8 @@ class Cluster:
         self, address: str = "", *, hostname: str = "", attributes: dict[str, str] | None = None, port: int = 5051
     ) -> Agent:
         """A new agent registers. Without an address it gets one of 10.64.0.0/10."""
-        number = self._agents_made
-        self._agents_made += 1
+        number = self.agents_made
+        self.agents_made += 1
         address = address or f"10.{64 + number // 62500}.{number // 250 % 250}.{number % 250 + 1}"
         agent = Agent(
             id=f"{self.id}-S{number}",
@@ -300,16 +303,17 @@ class Cluster:
 
     def _apply(self, task: Task, status: Status) -> None:
         task.add_status(status)
-        if not task.agent.heard:
-            return
-        self._emit(
-            "TASK_UPDATED",
-            lambda: {
-                "framework_id": {"value": task.framework.id},
-                "status": v1.status(task, status),
-                "state": status.state,
-            },
-        )
+        if task.agent.heard:
+            self._emit(
+                "TASK_UPDATED",
+                lambda: {
+                    "framework_id": {"value": task.framework.id},
+                    "status": v1.status(task, status),
+                    "state": status.state,
+                },
+            )
+        for scheduler in self.schedulers:
+            scheduler(task, status)
 
     def _end(self, task: Task) -> None:
         """The task is over: its resources are free and it is history."""
