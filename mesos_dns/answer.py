@@ -14,9 +14,12 @@ targets.
 from __future__ import annotations
 
 import struct
+from itertools import accumulate
 from typing import TypeAlias
 
-from mesos_dns.message import AA, ANY_CLASS, BADVERS, IN, NXDOMAIN, QR, RD, REFUSED, TC, Bad, Query
+import msgspec
+
+from mesos_dns.message import AA, ANY_CLASS, AXFR, BADVERS, IN, IXFR, NXDOMAIN, QR, RD, TC, Bad, Query
 from mesos_dns.names import AAAA, ANY, CNAME, NS, PTR, SOA, SRV, A, Rdata
 from mesos_dns.records import fold
 from mesos_dns.served import Zone
@@ -27,6 +30,9 @@ _HEADER = struct.Struct(">HHHHHH").pack
 _RR = struct.Struct(">HHIH").pack
 _SRV = struct.Struct(">HHH").pack
 _QUESTION_POINTER = b"\xc0\x0c"
+_POINTER_REACH = 0x4000
+"""Compression pointers have 14 bits (RFC 1035 §4.1.4)."""
+_DS = 43
 _MAX_CHAIN = 8
 """CNAMEs followed inside our zones for one answer (BIND's and Unbound's limits are 16 and 8)."""
 
@@ -34,9 +40,22 @@ Dependency: TypeAlias = tuple[str, str]
 """(store tag, folded owner): what an answer was built from."""
 
 
+class Glue(msgspec.Struct, frozen=True, gc=False):
+    """One record set of an answer record's target: the set's RRs without their owner.
+
+    `index` is the answer record it belongs to and `offset` where the target stands in it.
+    """
+
+    index: int
+    offset: int
+    owner: bytes
+    rest: tuple[bytes, ...]
+
+
 class Answer:
-    """A compiled answer. `records` are the answer section's RRs; `glue` are (index of the answer
-    record it belongs to, offset of the target in it, RR without its owner, owner)."""
+    """A compiled answer. `records` are the answer section's RRs; `glue` may be left out where room is
+    short, `needed` (a referral's addresses, RFC 9471) may not. `depends` is empty for what must not
+    be kept."""
 
     __slots__ = (
         "aa",
@@ -44,7 +63,10 @@ class Answer:
         "authority_count",
         "depends",
         "glue",
+        "glue_count",
         "glue_full",
+        "needed",
+        "needed_count",
         "offsets",
         "rcode",
         "rotate",
@@ -57,21 +79,22 @@ class Answer:
         records: list[bytes],
         *,
         authority: list[bytes] | None = None,
-        glue: list[tuple[int, int, bytes, bytes]] | None = None,
+        glue: list[Glue] | None = None,
+        needed: list[bytes] | None = None,
         depends: tuple[Dependency, ...] = (),
         rotate: bool = True,
         aa: bool = True,
     ) -> None:
         self.rcode = rcode
         self.wire = b"".join(records)
-        offsets = [0]
-        for record in records:
-            offsets.append(offsets[-1] + len(record))
-        self.offsets = tuple(offsets)
+        self.offsets = (0, *accumulate(map(len, records)))
         self.authority = b"".join(authority or [])
         self.authority_count = len(authority or [])
         self.glue = tuple(glue or ())
-        self.glue_full = b"".join([owner + rest for _, _, rest, owner in self.glue])
+        self.glue_full = b"".join([each.owner + rest for each in self.glue for rest in each.rest])
+        self.glue_count = sum(len(each.rest) for each in self.glue)
+        self.needed = b"".join(needed or [])
+        self.needed_count = len(needed or [])
         self.depends = depends
         self.rotate = rotate and len(records) > 1
         self.aa = aa
@@ -79,48 +102,53 @@ class Answer:
     def encode(self, query: Query, limit: int, turn: int, flags: int, opt: bytes) -> bytes:
         """The packet for one client, of at most `limit` bytes.
 
-        `turn` picks the rotation, `flags` are set besides QR, AA and the client's RD; `opt` is the
-        OPT record to add (b"" without EDNS).
+        `turn` picks the rotation: 0 to 2**32, a share of the circle. `flags` are set besides QR, AA
+        and the client's RD; `opt` is the OPT record to add (b"" without EDNS).
         """
         count = len(self.offsets) - 1
-        first = turn % count if self.rotate else 0
+        first = turn * count >> 32 if self.rotate else 0
+        flags |= QR | (AA if self.aa else 0) | (query.flags & RD) | self.rcode
+        room = limit - 12 - len(query.question) - len(opt)
+        left = room - len(self.wire) - len(self.authority) - len(self.needed)
+        if left < 0:
+            return self._truncated(query, room, first, flags, opt)
         wire = self.wire
         if first:
             cut = self.offsets[first]
             wire = wire[cut:] + wire[:cut]
-        flags |= QR | (AA if self.aa else 0) | (query.flags & RD) | self.rcode
-        room = limit - 12 - len(query.question) - len(opt) - len(self.authority)
-        if len(wire) > room:
-            return self._truncated(query, room + len(self.authority), first, flags, opt)
-        glue, glue_count = self.glue_full, len(self.glue)
-        if len(wire) + len(glue) > room:
-            glue, glue_count = self._compact_glue(room - len(wire), first, 12 + len(query.question))
-        head = _HEADER(query.id, flags, 1, count, self.authority_count, glue_count + (1 if opt else 0))
-        return head + query.question + wire + self.authority + glue + opt
+        glue, glue_count = self.glue_full, self.glue_count
+        if len(glue) > left:
+            glue, glue_count = self._compact_glue(left, first, 12 + len(query.question))
+        extra = self.needed_count + glue_count + (1 if opt else 0)
+        head = _HEADER(query.id, flags, 1, count, self.authority_count, extra)
+        return b"".join((head, query.question, wire, self.authority, self.needed, glue, opt))
 
     def _compact_glue(self, room: int, first: int, start: int) -> tuple[bytes, int]:
-        """Additional records with owners as pointers into the rotated answers, as many as fit."""
+        """Additional records with owners as pointers into the rotated answers: as many whole record
+        sets as fit (RFC 2181 §9)."""
         total, cut = self.offsets[-1], self.offsets[first]
-        out, number = b"", 0
-        if not total:  # a referral has no answers to point into
-            return out, number
-        for index, offset, rest, _ in self.glue:
-            at = (self.offsets[index] - cut) % total + offset + start
-            if at >= 0x4000 or len(out) + 2 + len(rest) > room:
+        out, number = bytearray(), 0
+        for each in self.glue:
+            at = (self.offsets[each.index] - cut) % total + each.offset + start
+            if at >= _POINTER_REACH or len(out) + sum(map(len, each.rest)) + 2 * len(each.rest) > room:
                 break
-            out += struct.pack(">H", 0xC000 | at) + rest
-            number += 1
-        return out, number
+            pointer = (0xC000 | at).to_bytes(2, "big")
+            for rest in each.rest:
+                out += pointer + rest
+            number += len(each.rest)
+        return bytes(out), number
 
     def _truncated(self, query: Query, room: int, first: int, flags: int, opt: bytes) -> bytes:
         """TC set, with the answers that fit, for clients that never ask again by TCP."""
-        sizes = [end - begin for begin, end in zip(self.offsets, self.offsets[1:], strict=False)]
-        order = [*range(first, len(sizes)), *range(first)]
-        out, number = b"", 0
-        for index in order:
-            if len(out) + sizes[index] > room:
+        count = len(self.offsets) - 1
+        out = bytearray()
+        number = 0
+        while number < count:
+            index = (first + number) % count
+            record = self.wire[self.offsets[index] : self.offsets[index + 1]]
+            if len(out) + len(record) > room:
                 break
-            out += self.wire[self.offsets[index] : self.offsets[index + 1]]
+            out += record
             number += 1
         return _HEADER(query.id, flags | TC, 1, number, 0, 1 if opt else 0) + query.question + out + opt
 
@@ -139,17 +167,12 @@ def compile_answer(view: ZoneView, query: Query) -> Answer | None:
     zone = view.find(query.name)
     if zone is None:
         return _reverse(view, query)
-    if query.qclass not in (IN, ANY_CLASS):
-        return Answer(REFUSED, [], aa=False)
-    if query.qtype in (251, 252):
-        return Answer(REFUSED, [], aa=False)
-    owner = view.relative(query.name, zone)
-    return _Builder(view, zone, query).at(owner)
+    return _Builder(view, zone, query).at(view.relative(query.name, zone))
 
 
-def is_negative(answer: Answer) -> bool:
-    """True for NXDOMAIN and NODATA: they carry the SOA serial and are never kept."""
-    return bool(answer.authority) and not answer.wire
+def refused(query: Query) -> bool:
+    """True for what is refused whatever its name: other classes than IN, and zone transfers."""
+    return query.qclass not in (IN, ANY_CLASS) or query.qtype in (AXFR, IXFR)
 
 
 class _Builder:
@@ -158,9 +181,10 @@ class _Builder:
     def __init__(self, view: ZoneView, zone: Zone, query: Query) -> None:
         self.view, self.zone, self.query = view, zone, query
         self.records: list[bytes] = []
-        self.glue: list[tuple[int, int, bytes, bytes]] = []
+        self.glue: list[Glue] = []
         self.depends: dict[Dependency, None] = {}
         self.chain = 0
+        self.synthesised = False
 
     def at(self, owner: str) -> Answer:
         """The answer for a folded relative owner of the zone."""
@@ -168,29 +192,33 @@ class _Builder:
         qtype = self.query.qtype
         while True:
             self.depends[self.zone.tag, owner] = None
-            referral = self._referral(owner)
-            if referral is not None:
-                return referral
+            cut = self._delegation(owner)
+            if cut:
+                return self._referral(cut)
             if (source := self._source(owner)) is None:
                 return self._negative(NXDOMAIN)
             rtype = self._pick(source, qtype)
             if rtype is None:
                 return self._negative(0)
+            before = len(self.records)
             self._add(pointer, source, rtype)
-            if not self.records:  # every SRV target was illegal
+            if len(self.records) == before:  # every SRV target was illegal
                 return self._negative(0)
             if rtype != CNAME or qtype in (CNAME, ANY) or self.chain == _MAX_CHAIN:
-                return self._answer(0)
+                return self._answer()
             target = bytes(self.zone.rrset(source, CNAME)[0])  # type: ignore[arg-type]  # CNAME holds bytes
             found = self.view.find(target.lower())
             if found is None:
-                return self._answer(0)
+                return self._answer()
             self.chain += 1
             self.zone, pointer = found, target
             owner = self.view.relative(target.lower(), found)
 
     def _source(self, owner: str) -> str | None:
-        """The owner whose records answer: itself, or the wildcard that covers it (RFC 4592)."""
+        """The owner whose records answer: itself, or the wildcard that covers it (RFC 4592).
+
+        A task called "*" is no wildcard: it would answer for every other name of its framework.
+        """
         exists = self.zone.exists
         if exists(owner):
             return owner
@@ -198,7 +226,10 @@ class _Builder:
         while not exists(encloser):
             encloser = encloser.partition(".")[2]
         wildcard = f"*.{encloser}" if encloser else "*"
-        return wildcard if exists(wildcard) else None
+        if not self.zone.store.exists(wildcard):
+            return None
+        self.synthesised = True
+        return wildcard
 
     def _pick(self, owner: str, qtype: int) -> int | None:
         """The type to answer with; ANY gets one of the types there (RFC 8482 §4.1)."""
@@ -216,25 +247,28 @@ class _Builder:
         else:
             rdata = zone.rrset(owner, rtype)
         ttl = zone.ttl_of(owner, rtype)
+        services: dict[tuple[int, str], str] = {}
         for data in rdata:
             if isinstance(data, tuple):
-                self._add_srv(owner_wire, data, ttl)
-            else:
-                self.records.append(owner_wire + _RR(rtype, IN, ttl, len(data)) + data)
-                if rtype == NS:
-                    self._add_glue(data, len(self.records) - 1, len(owner_wire) + 10)
+                # A framework may write any 32-bit number as a port; mesos-dns publishes its low 16 bits.
+                # A discovery name may differ from its label in case alone: one record then (RFC 2181 §5).
+                services[data[0] & 0xFFFF, fold(data[1])] = data[1]
+                continue
+            self.records.append(owner_wire + _RR(rtype, IN, ttl, len(data)) + data)
+            if rtype == NS:
+                self._add_glue(data, len(self.records) - 1, len(owner_wire) + 10)
+        for (port, folded), relative in services.items():
+            self._add_srv(owner_wire, port, relative, folded, ttl)
 
-    def _add_srv(self, owner_wire: bytes, data: tuple[int, str], ttl: int) -> None:
-        port, relative = data
+    def _add_srv(self, owner_wire: bytes, port: int, relative: str, folded: str, ttl: int) -> None:
         zone = self.zone
         try:
             target = name_to_wire(f"{relative}.{zone.origin}")
         except IllegalName:  # fits in the domain, but not in its longer copy
             return
-        # A framework may write any 32-bit number as a port; mesos-dns publishes its low 16 bits.
-        body = _SRV(*zone.srv_prefix, port & 0xFFFF) + target
+        body = _SRV(*zone.srv_prefix, port) + target
         self.records.append(owner_wire + _RR(SRV, IN, ttl, len(body)) + body)
-        self._add_glue(target, len(self.records) - 1, len(owner_wire) + 16, fold(relative))
+        self._add_glue(target, len(self.records) - 1, len(owner_wire) + 16, folded)
 
     def _add_glue(self, target: bytes, index: int, offset: int, owner: str | None = None) -> None:
         """A and AAAA of a target in our zones, once per target."""
@@ -248,44 +282,49 @@ class _Builder:
             return
         self.depends[zone.tag, owner] = None
         for rtype in (A, AAAA):
-            ttl = zone.ttl_of(owner, rtype)
-            for data in zone.rrset(owner, rtype):
-                rest = _RR(rtype, IN, ttl, len(data)) + bytes(data)  # type: ignore[arg-type]  # addresses are bytes
-                self.glue.append((index, offset, rest, target))
+            if rest := _without_owner(zone, owner, rtype):
+                self.glue.append(Glue(index, offset, target, rest))
 
-    def _referral(self, owner: str) -> Answer | None:
-        """A delegation above or at the owner, in plain zones (RFC 1034 §4.3.2 step 3b)."""
+    def _delegation(self, owner: str) -> str:
+        """The highest owner at or above this one that is delegated, in plain zones; "" for none
+        (RFC 1034 §4.3.2 step 3b). A cut's DS belongs to the parent (RFC 4035 §3.1.4.1)."""
+        highest = ""
         if not self.zone.plain:
-            return None
-        cut = owner
-        while cut:
-            servers = self.zone.store.rrset(cut, NS)
-            if servers:
-                break
-            cut = cut.partition(".")[2]
-        if not cut:
-            return None
-        cut_wire = name_to_wire(f"{cut}.{self.zone.origin}")
-        authority = []
-        for data in servers:
-            wire = bytes(data)  # type: ignore[arg-type]  # NS holds bytes
-            authority.append(cut_wire + _RR(NS, IN, self.zone.ttl_of(cut, NS), len(wire)) + wire)
-            self._add_glue(wire, 0, 0)
-        return Answer(0, [], authority=authority, glue=self.glue, depends=tuple(self.depends), aa=False)
+            return highest
+        above = owner
+        while above:
+            self.depends[self.zone.tag, above] = None
+            if self.zone.store.rrset(above, NS) and not (above == owner and self.query.qtype == _DS):
+                highest = above
+            above = above.partition(".")[2]
+        return highest
+
+    def _referral(self, cut: str) -> Answer:
+        zone, cut_wire = self.zone, name_to_wire(f"{cut}.{self.zone.origin}")
+        authority, needed = [], []
+        for data in zone.store.rrset(cut, NS):
+            target = bytes(data)  # type: ignore[arg-type]  # NS holds bytes
+            authority.append(cut_wire + _RR(NS, IN, zone.ttl_of(cut, NS), len(target)) + target)
+            if target.lower().endswith(cut_wire):
+                owner = self.view.relative(target.lower(), zone)
+                needed += [target + rest for rtype in (A, AAAA) for rest in _without_owner(zone, owner, rtype)]
+        return Answer(0, self.records, authority=authority, needed=needed, rotate=False, aa=bool(self.records))
 
     def _negative(self, rcode: int) -> Answer:
         zone = self.zone
         soa = zone.soa(self.view.serial)
         record = zone.wire + _RR(SOA, IN, zone.negative_ttl, len(soa)) + soa
-        return Answer(rcode, self.records, authority=[record], depends=tuple(self.depends), rotate=False)
+        return Answer(rcode, self.records, authority=[record], rotate=False)
 
-    def _answer(self, rcode: int) -> Answer:
-        return Answer(rcode, self.records, glue=self.glue, depends=tuple(self.depends), rotate=not self.chain)
+    def _answer(self) -> Answer:
+        # What a wildcard gave also hangs on names that are not there; such answers are made anew.
+        depends = () if self.synthesised else tuple(self.depends)
+        return Answer(0, self.records, glue=self.glue, depends=depends, rotate=not self.chain)
 
 
 def _reverse(view: ZoneView, query: Query) -> Answer | None:
     """PTR of an address that we know; each reverse name is answered as a zone of its own."""
-    if not query.name.endswith(b"\x04arpa\x00") or query.qclass not in (IN, ANY_CLASS):
+    if not query.name.endswith(b"\x04arpa\x00"):
         return None
     address = reverse_address(split_labels(query.name))
     name = view.pointers.name(address) if address is not None else None
@@ -301,4 +340,12 @@ def _reverse(view: ZoneView, query: Query) -> Answer | None:
         return Answer(0, [_QUESTION_POINTER + _RR(query.qtype, IN, zone.ttl, len(data)) + data], depends=depends)
     soa = zone.soa(view.serial)
     record = _QUESTION_POINTER + _RR(SOA, IN, zone.negative_ttl, len(soa)) + soa
-    return Answer(0, [], authority=[record], depends=depends)
+    return Answer(0, [], authority=[record])
+
+
+def _without_owner(zone: Zone, owner: str, rtype: int) -> tuple[bytes, ...]:
+    """The RRs of an address record set, without their owner."""
+    ttl = zone.ttl_of(owner, rtype)
+    return tuple(
+        [_RR(rtype, IN, ttl, len(data)) + data for data in zone.rrset(owner, rtype) if isinstance(data, bytes)]
+    )

@@ -12,7 +12,7 @@ import struct
 import msgspec
 
 FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 1, 2, 3, 4, 5, 16
-OPT = 41
+OPT, IXFR, AXFR = 41, 251, 252
 IN, ANY_CLASS = 1, 255
 RD, TC, AA, QR, RA, CD = 0x0100, 0x0200, 0x0400, 0x8000, 0x0080, 0x0010
 _UNPACK_HEADER = struct.Struct(">HHHHHH").unpack_from
@@ -34,6 +34,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     qclass: int
     edns: bool
     payload: int
+    dnssec_ok: bool = False
 
 
 class Bad(msgspec.Struct, frozen=True, gc=False):
@@ -60,16 +61,18 @@ def read_query(packet: bytes) -> Query | Bad | None:
         return Bad(ident, flags, FORMERR)
     question = packet[12:end]
     qtype, qclass = _UNPACK_PAIR(packet, end - 4)
-    edns, payload = False, 512
-    if additionals:
-        options = _read_edns(packet, end, answers + authorities, additionals)
-        if options is None:
-            return Bad(ident, flags, FORMERR, question)
-        if options:
-            edns, payload = True, max(512, options[0])
-            if options[1]:
-                return Bad(ident, flags, BADVERS, question, True)
-    return Query(ident, flags, question, question[:-4].lower(), qtype, qclass, edns, payload)
+    name = question[:-4].lower()
+    if not additionals:
+        return Query(ident, flags, question, name, qtype, qclass, False, 512)
+    options = _read_edns(packet, end, answers + authorities, additionals)
+    if options is None:
+        return Bad(ident, flags, FORMERR, question)
+    if not options:
+        return Query(ident, flags, question, name, qtype, qclass, False, 512)
+    payload, extended = options
+    if extended >> 16 & 0xFF:
+        return Bad(ident, flags, BADVERS, question, True)
+    return Query(ident, flags, question, name, qtype, qclass, True, max(512, payload), bool(extended & 0x8000))
 
 
 def question_end(packet: bytes) -> int:
@@ -87,7 +90,7 @@ def question_end(packet: bytes) -> int:
 
 
 def _read_edns(packet: bytes, at: int, before: int, additionals: int) -> tuple[int, int] | tuple[()] | None:
-    """(payload, version) of the OPT record, () when there is none, None when malformed (RFC 6891 §6.1.1)."""
+    """(payload, extended flags) of the OPT record, () when there is none, None when malformed (RFC 6891 §6.1)."""
     found: tuple[int, int] | tuple[()] = ()
     if before + additionals > 64:
         return None
@@ -103,7 +106,7 @@ def _read_edns(packet: bytes, at: int, before: int, additionals: int) -> tuple[i
         if rtype == OPT and number >= before:
             if found or packet[start]:
                 return None
-            found = (payload, ttl >> 16 & 0xFF)
+            found = (payload, ttl)
     return found
 
 

@@ -1,8 +1,8 @@
 """One packet in, one decision out: answer it, forward it, or drop it. No I/O here.
 
 The responder keeps compiled answers by question and drops exactly those that a change touches (an
-answer knows every owner it was built from). Answers with a SOA serial in them (negative ones, SOA)
-are built anew each time, so a resolver never sees an old serial.
+answer knows every owner it was built from). Negative answers, referrals, SOA and what wildcards give
+are built anew each time: so no old serial is ever shown, and no stream of random names fills memory.
 """
 
 from __future__ import annotations
@@ -11,16 +11,21 @@ from collections import Counter
 
 import msgspec
 
-from mesos_dns.answer import Answer, Dependency, compile_answer, error
+from mesos_dns.answer import Answer, Dependency, compile_answer, error, refused
 from mesos_dns.config import DnsConfig, host_port
 from mesos_dns.message import RA, REFUSED, Bad, Query, read_query
 from mesos_dns.names import ANY, PTR, SOA
 from mesos_dns.wire import name_to_wire
-from mesos_dns.zone import ZoneView
+from mesos_dns.zone import EVERYTHING, ZoneView
 
 MAX_TCP = 65535
-CACHE_ENTRIES = 200_000
-"""Compiled answers kept at most; about 100 MB at 500 bytes each."""
+CACHE_BYTES = 128 << 20
+"""Memory for compiled answers, about; the oldest are dropped first."""
+_ENTRY_BYTES, _DEPENDENCY_BYTES = 600, 450
+"""What an answer and each owner it depends on cost besides its records (measured on CPython 3.11)."""
+_GOLDEN = 0x9E3779B1
+"""2**32 over the golden ratio: steps of this size spread evenly over the circle, and so does every
+n-th of them. A plain count would give a client that asks A and AAAA in turn always the same order."""
 
 _TYPE_NAMES = {1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 255: "ANY"}
 
@@ -55,9 +60,11 @@ class Responder:
         self.counters = counters or DnsCounters()
         self._answers: dict[bytes, Answer] = {}
         self._dependents: dict[Dependency, set[bytes]] = {}
+        self._bytes = 0
         self._turn = 0
         self._max_udp = config.max_udp_payload
         self._opt = b"\0\0\x29" + self._max_udp.to_bytes(2, "big") + b"\0\0\0\0\0\0"
+        self._opt_dnssec_ok = self._opt[:7] + b"\x80\0\0\0"
         self._forward = tuple(host_port(server, 53) for server in config.forward)
         self._forward_zones = {
             name_to_wire(zone.lower()): tuple(host_port(server, 53) for server in servers)
@@ -78,6 +85,8 @@ class Responder:
             counters.responses[transport, query.rcode] += 1
             return error(query, self._flags, self._opt)
         counters.queries[transport, _TYPE_NAMES.get(query.qtype, "other")] += 1
+        if refused(query):
+            return self.encode(_REFUSED, query, transport)
         key = query.name + query.question[-4:]
         answer = self._answers.get(key)
         if answer is None:
@@ -98,8 +107,9 @@ class Responder:
     def encode(self, answer: Answer, query: Query, transport: str) -> bytes:
         """The packet for one client."""
         limit = min(query.payload, self._max_udp) if transport == "udp" else MAX_TCP
-        self._turn += 1
-        packet = answer.encode(query, limit, self._turn, self._flags, self._opt if query.edns else b"")
+        self._turn = (self._turn + _GOLDEN) & 0xFFFFFFFF
+        opt = (self._opt_dnssec_ok if query.dnssec_ok else self._opt) if query.edns else b""  # RFC 3225 §3
+        packet = answer.encode(query, limit, self._turn, self._flags, opt)
         self.counters.responses[transport, answer.rcode] += 1
         if packet[2] & 2:
             self.counters.truncated += 1
@@ -110,7 +120,12 @@ class Responder:
         return self.encode(Answer(rcode, [], aa=False), query, transport)
 
     def invalidate(self, tag: str, owner: str) -> None:
-        """Drop every compiled answer that was built from an owner."""
+        """Drop every compiled answer that was built from an owner (all, for the tag EVERYTHING)."""
+        if tag == EVERYTHING:
+            self._answers.clear()
+            self._dependents.clear()
+            self._bytes = 0
+            return
         for key in self._dependents.pop((tag, owner), ()):
             self._forget(key)
 
@@ -119,13 +134,17 @@ class Responder:
             return None
         answer = compile_answer(self.view, query)
         self.counters.compiled += 1
-        if answer is not None and not answer.authority and query.qtype != SOA and answer.depends:
-            if len(self._answers) >= CACHE_ENTRIES:
-                self._forget(next(iter(self._answers)))
-            self._answers[key] = answer
-            for dependency in answer.depends:
-                self._dependents.setdefault(dependency, set()).add(key)
+        if answer is not None and answer.depends and query.qtype != SOA:
+            self._keep(key, answer)
         return answer
+
+    def _keep(self, key: bytes, answer: Answer) -> None:
+        self._answers[key] = answer
+        self._bytes += _weight(answer)
+        for dependency in answer.depends:
+            self._dependents.setdefault(dependency, set()).add(key)
+        while self._bytes > CACHE_BYTES:
+            self._forget(next(iter(self._answers)))
 
     def _only_points(self, query: Query) -> bool:
         """True for what we don't know of a reverse name: anything but where it points."""
@@ -137,6 +156,7 @@ class Responder:
         answer = self._answers.pop(key, None)
         if answer is None:
             return
+        self._bytes -= _weight(answer)
         for dependency in answer.depends:
             held = self._dependents.get(dependency)
             if held is not None:
@@ -162,3 +182,8 @@ class Responder:
 
 
 _REFUSED = Answer(REFUSED, [], aa=False)
+
+
+def _weight(answer: Answer) -> int:
+    """The memory that a kept answer costs, about (its glue is held twice: whole and by record set)."""
+    return _ENTRY_BYTES + len(answer.wire) + 3 * len(answer.glue_full) + _DEPENDENCY_BYTES * len(answer.depends)
