@@ -79,15 +79,17 @@ class Poll:
 def is_leader(head: StateHead, base: str) -> bool:
     """True when the master that answered is the one that it names as the leader.
 
-    By its own pid where it tells it (also behind address translation), else by the address it was
-    reached at.
+    Either by its own pid (it may be reached at another address) or by the address it was reached at
+    (mesos-dns believes no more than that).
     """
-    leader, own = pid_address(head.leader or ""), pid_address(head.pid or "")
+    leader = pid_address(head.leader or "")
     if leader is None:
         return False
-    here = own or place(base)
-    same = (canonical_address(leader[0]) or leader[0].lower()) == (canonical_address(here[0]) or here[0].lower())
-    return same and leader[1] == here[1]
+    return _plain(leader) in {_plain(at) for at in (pid_address(head.pid or ""), place(base)) if at is not None}
+
+
+def _plain(at: tuple[str, int]) -> tuple[str, int]:
+    return canonical_address(at[0]) or at[0].lower(), at[1]
 
 
 def _text(at: tuple[str, int]) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+import msgspec
+
 from mesos_dns.model import Entity, Key, Task
 from mesos_dns.sources import mesos_decode as v1
 from mesos_dns.sources import mesos_state as state
@@ -116,6 +118,14 @@ class Snapshot:
             self.kept.discard(key)
             self.tasks[key] = task
 
+    def forget(self, key: Key) -> Task | None:
+        """Take a task out again; what it was."""
+        if key in self.kept:
+            self.kept.discard(key)
+            before = self._said.get(key)
+            return before if isinstance(before, Task) else None
+        return self.tasks.pop(key, None)
+
 
 class Document(Protocol):
     """How the elements of a kind of document are read."""
@@ -164,14 +174,16 @@ class StateDocument:
     """/state, /state-summary and /frameworks.
 
     Tasks of one id more than once are all kept, numbered in order (mesos-dns publishes each). A task
-    without a framework id gets that of the framework whose tasks it is among.
+    belongs to the framework whose tasks it is among, whatever id it names itself (mesos-dns does not
+    look at that). A framework's id is known only after its tasks, so those that named another one are
+    moved then.
     """
 
     def __init__(self, snapshot: Snapshot, paths: Mapping[str, str] = STATE_PATHS) -> None:
         self.snapshot = snapshot
         self.paths = paths
         self._times: dict[Key, int] = {}
-        self._fatherless: list[tuple[state.StateTask, bool]] = []
+        self._claims: dict[str, list[tuple[Key, bool]]] = {}
 
     def add(self, path: str, data: bytes) -> None:
         """See Document."""
@@ -183,7 +195,7 @@ class StateDocument:
         except Malformed as error:
             self.snapshot.skip(meaning, error)
             if meaning == "framework":
-                self._fatherless.clear()
+                self._claims.clear()
 
     def _add(self, meaning: str, data: bytes) -> None:
         snapshot = self.snapshot
@@ -191,10 +203,7 @@ class StateDocument:
             wired = v1.decode(state.task_decoder, data, state.StateTask, snapshot.lost)
             if wired.state in wire.TERMINAL:
                 return
-            if wired.framework_id:
-                self._task(wired, wired.framework_id, weak=meaning == "unreachable")
-            else:
-                self._fatherless.append((wired, meaning == "unreachable"))
+            self._task(state.task(wired, snapshot.cluster, snapshot.lost), weak=meaning == "unreachable")
         elif meaning == "agent":
             agent = state.agent(v1.decode(state.agent_decoder, data, state.StateAgent, snapshot.lost))
             snapshot.agents[agent.id] = agent
@@ -203,14 +212,25 @@ class StateDocument:
         else:
             framework = state.framework(v1.decode(state.framework_decoder, data, state.StateFramework, snapshot.lost))
             snapshot.frameworks[framework.id] = framework
-            children, self._fatherless = self._fatherless, []
-            for wired, weak in children:
-                self._task(wired, framework.id, weak=weak)
+            claims, self._claims = self._claims, {}
+            for claimed, keys in claims.items():
+                if claimed != framework.id:
+                    self._move(keys, framework.id)
 
-    def _task(self, wired: state.StateTask, framework_id: str, *, weak: bool) -> None:
-        task = state.task(wired, framework_id, self.snapshot.cluster, self.snapshot.lost)
+    def _task(self, task: Task, *, weak: bool) -> None:
         number = 0
         if not weak:
             number = self._times.get(task.key, 0)
             self._times[task.key] = number + 1
-        self.snapshot.keep(v1.numbered(task, number), weak=weak)
+        task = v1.numbered(task, number)
+        self._claims.setdefault(task.framework_id, []).append((task.key, weak))
+        self.snapshot.keep(task, weak=weak)
+
+    def _move(self, keys: list[tuple[Key, bool]], framework_id: str) -> None:
+        """Tasks that named another framework than the one they were found in."""
+        for key, weak in keys:
+            task = self.snapshot.forget(key)
+            if task is not None:
+                self._times.pop(key, None)
+                self._task(msgspec.structs.replace(task, framework_id=framework_id, duplicate=0), weak=weak)
+        self._claims.clear()

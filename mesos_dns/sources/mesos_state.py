@@ -83,7 +83,7 @@ def parse_ports(text: str) -> tuple[tuple[int, int], ...]:
     return tuple([(int(begin), int(end)) for begin, end in _RANGE.findall(text)])
 
 
-def task(wired: StateTask, framework_id: str, cluster: str = DEFAULT_CLUSTER, lost: Lost | None = None) -> Task:
+def task(wired: StateTask, cluster: str = DEFAULT_CLUSTER, lost: Lost | None = None) -> Task:
     """A task of /state; a bad ports text costs only the ports."""
     ports: tuple[int, ...] = ()
     if wired.resources is not None and wired.resources.ports:
@@ -94,7 +94,7 @@ def task(wired: StateTask, framework_id: str, cluster: str = DEFAULT_CLUSTER, lo
             reason = str(error)
         if reason and lost is not None:
             lost(f"id={wired.id!r}", [reason])
-    return build_task(wired, (wired.framework_id or framework_id, wired.id, wired.slave_id), ports, cluster)
+    return build_task(wired, (wired.framework_id, wired.id, wired.slave_id), ports, cluster)
 
 
 def agent(wired: StateAgent) -> wire.AgentSeen:
