@@ -186,10 +186,10 @@ async def test_a_client_certificate(tmp_path: Path) -> None:
     ca, own = tmp_path / "ca.pem", tmp_path / "own.pem"
     authority.cert_pem.write_to_path(str(ca))
     authority.issue_cert("pharos.example").private_key_and_cert_chain_pem.write_to_path(str(own))
-    async with FakeMaster(server_context(authority, clients=True)) as master:
-        async with Following(url(master), ca_file=str(ca), cert_file=str(own)) as follow:
-            master.send(SNAPSHOT)
-            await follow.until(lambda: follow.running() == RUNNING)
+    tls = {"ca_file": str(ca), "cert_file": str(own)}
+    async with FakeMaster(server_context(authority, clients=True)) as master, Following(url(master), **tls) as follow:
+        master.send(SNAPSHOT)
+        await follow.until(lambda: follow.running() == RUNNING)
 
 
 async def test_missing_tls_files_are_named_and_tried_again(tmp_path: Path) -> None:

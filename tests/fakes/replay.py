@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import cast
 
 from mesos_dns.sources.counters import Complaints, SourceCounters
-from mesos_dns.sources.hosts import Hosts
+from mesos_dns.sources.hosts import Hosts, Resolve
 from mesos_dns.sources.mesos_book import Book
+from mesos_dns.sources.mesos_calls import settle
 from mesos_dns.sources.mesos_client import Answer, MasterError
 from mesos_dns.sources.mesos_ledger import Ledger, Want
 from mesos_dns.sources.mesos_snapshot import Snapshot
@@ -64,15 +65,18 @@ class _Bytes:
 class Replay:
     """One source's inner parts on a catalog; connections are fed to it one after another."""
 
-    def __init__(self, followed: Followed, reregister_timeout: float = 600.0) -> None:
+    def __init__(self, followed: Followed, resolve: Resolve = no_names, reregister_timeout: float = 600.0) -> None:
         self.followed = followed
         self.now = 0.0
         self.wanted = Want.NOTHING
         self.counters = SourceCounters()
-        self.hosts = Hosts(resolve=no_names)
+        self.hosts = Hosts(self._host_changed, resolve)
         complain = Complaints(logging.getLogger("replay"))
         self.book = Book(followed.publisher, "mesos", self.hosts)
         self.ledger = Ledger(self.book, self.counters, complain, reregister_timeout, lambda: self.now)
+
+    def _host_changed(self, host: str) -> None:
+        self.ledger.host_changed(host)
 
     async def connection(
         self, pieces: Iterator[bytes], after: Callable[[int], None] | None = None, leader: str = "http://one"
@@ -88,6 +92,7 @@ class Replay:
                     await asyncio.sleep(0)
 
         async def apply(snapshot: Snapshot) -> None:
+            await settle(self.hosts, snapshot)
             await self.ledger.apply(snapshot, leader)
 
         def want(want: Want) -> None:
@@ -98,4 +103,6 @@ class Replay:
             await EventStream(answer, self.ledger, self.counters, apply, want, 60).run()
         except MasterError as error:
             return f"{error.kind}: {error}"
+        finally:
+            await self.hosts.close()
         raise AssertionError("a stream always ends in an error")
