@@ -74,15 +74,21 @@ start_engine() {
     note "engine: Docker $(docker version --format '{{.Server.Version}}'), $(docker info --format '{{.Driver}}')"
 }
 
-build_images() {
-    local arguments=(--build-arg "BASE_IMAGE=$base" --build-arg "REVISION=$revision") file name start=$SECONDS
-    docker import /base.tar "$base" >/dev/null
+build() { # TAG FOLDER ARGUMENTS…: with what the build has to be told about this machine
+    local arguments=(-t "$1") folder=$2 file name
+    shift 2
     for file in apt_conf apt_sources pip_conf ca; do
         [ ! -e "/run/build/$file" ] || arguments+=(--secret "id=$file,src=/run/build/$file")
     done
     while read -r name; do arguments+=(--build-arg "$name"); done </run/build/arguments
-    docker build --progress=plain -t "$PHAROS_IMAGE" -f /pharos/docker/Dockerfile "${arguments[@]}" /pharos \
-        >/var/log/build.log 2>&1 || { tail -40 /var/log/build.log >&2; fail "docker build"; }
+    docker build --progress=plain "${arguments[@]}" "$@" "$folder" >/var/log/build.log 2>&1 ||
+        { tail -40 /var/log/build.log >&2; fail "docker build $folder"; }
+}
+
+build_images() {
+    local start=$SECONDS
+    docker import /base.tar "$base" >/dev/null
+    build "$PHAROS_IMAGE" /pharos -f /pharos/docker/Dockerfile --build-arg "BASE_IMAGE=$base" --build-arg "REVISION=$revision"
     note "image built in $((SECONDS - start)) s"
     note "sizes: base $(megabytes "$base"), image $(megabytes "$PHAROS_IMAGE")," \
         "compressed $(docker save "$PHAROS_IMAGE" | gzip -1 | wc -c | awk '{ printf "%.0f MB", $1 / 1e6 }')"
@@ -91,7 +97,7 @@ build_images() {
     cp /usr/bin/prometheus /tmp/stand-in/
     printf '%s\n' "FROM $base" "COPY prometheus /bin/prometheus" \
         "RUN install -d -o 65534 -g 65534 /prometheus" 'ENTRYPOINT ["/bin/prometheus"]' >/tmp/stand-in/Dockerfile
-    docker build -q -t "$stand_in" /tmp/stand-in >/dev/null
+    build "$stand_in" /tmp/stand-in
 }
 
 megabytes() { docker image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.0f MB", $1 / 1e6 }'; }
@@ -157,7 +163,7 @@ check_http() {
     check "500 tasks in /v1/tasks" says "$api/v1/tasks" 'len(d if isinstance(d, list) else d["tasks"]) >= 450'
     check "[admin] answers inside the container" pharos status
     check "[admin] is closed from other containers" refused docker exec "$(id_of simulator)" \
-        python -c 'import urllib.request as u; u.urlopen("http://pharos:8124/", timeout=2)'
+        python -c 'import socket; socket.create_connection(("pharos", 8124), timeout=2)'
 }
 
 check_confinement() {
@@ -221,6 +227,71 @@ check_operation() {
 
 says_connected() { curl -sf "$api/metrics" | grep -qE '^pharos_source_connected(\{.*\})? 1(\.0)?$'; }
 
+# --- the systemd unit ---------------------------------------------------------------------------
+
+build_systemd() { # an image with a real systemd in which the unit is installed as docker/README.md says
+    local here=/tmp/unit
+    mkdir $here
+    cp /pharos/docker/pharos.service $here/
+    cat >$here/pharos.toml <<'END'
+[file]
+paths = ["/etc/pharos/static.zone"]
+[dns]
+listen = ["0.0.0.0:53"]
+[api]
+[admin]
+END
+    echo 'www.mesos. 60 IN A 10.1.2.3' >$here/static.zone
+    # Twice a second is much more often than the unit's own: a process that gave no sign would be ended soon.
+    printf '[Service]\nWatchdogSec=1s\n' >$here/watchdog.conf
+    cat >$here/Dockerfile <<END
+FROM $base
+RUN --mount=type=secret,id=apt_conf --mount=type=secret,id=apt_sources --mount=type=secret,id=ca \
+    set -eu; if [ -e /run/secrets/apt_conf ]; then export APT_CONFIG=/run/secrets/apt_conf; fi; \
+    apt-get update -qq; apt-get install -y -qq --no-install-recommends libnss-systemd python3 systemd >/dev/null
+COPY --from=$PHAROS_IMAGE /opt/pharos /opt/pharos
+COPY pharos.toml static.zone /etc/pharos/
+COPY pharos.service /etc/systemd/system/
+COPY watchdog.conf /etc/systemd/system/pharos.service.d/
+RUN systemctl enable pharos.service && systemctl mask console-getty.service getty.target \
+    systemd-binfmt.service systemd-logind.service systemd-modules-load.service systemd-sysctl.service
+ENV container=docker
+STOPSIGNAL SIGRTMIN+3
+CMD ["/lib/systemd/systemd"]
+END
+    build pharos-systemd:proof $here
+}
+
+unit() { docker exec pharos-unit systemctl "$@"; }
+
+check_unit() {
+    local address start=$SECONDS
+    build_systemd
+    docker run -d --name pharos-unit --cap-add SYS_ADMIN --security-opt seccomp=unconfined \
+        --security-opt apparmor=unconfined --tmpfs /run --tmpfs /tmp -v /sys/fs/cgroup:/sys/fs/cgroup \
+        pharos-systemd:proof >/dev/null
+    address=$(docker inspect --format '{{.NetworkSettings.IPAddress}}' pharos-unit)
+    until_true 20 unit is-active pharos || { docker exec pharos-unit journalctl --no-pager -u pharos >&2; fail "unit"; }
+    check "unit: Type=notify came up" unit is-active pharos
+    check "unit: port 53 answers" until_true 5 unit_answers "$address"
+    check "unit: a user of its own, one capability, system calls filtered" docker exec pharos-unit sh -c '
+        file=/proc/$(systemctl show -P MainPID pharos)/status && cat $file &&
+        ! grep -q "^Uid:.0" $file && grep -qx "CapEff:.0*400" $file && grep -qx "Seccomp:.2" $file'
+    check "unit: reload" unit reload pharos
+    docker exec pharos-unit sh -c 'echo "[dsn]" >>/etc/pharos/pharos.toml'
+    check "unit: a bad configuration fails the reload" refused unit reload pharos
+    check "unit: and changes nothing" unit_answers "$address"
+    sleep 3 # three times the watchdog's limit
+    check "unit: signs of life reach systemd, no restart" [ "$(unit show -P NRestarts pharos)" = 0 ]
+    check "unit: stops" unit stop pharos
+    check "unit: with exit code 0" [ "$(unit show -P ExecMainStatus -P Result pharos | paste -sd' ')" = "0 success" ]
+    docker rm -f pharos-unit >/dev/null
+    note "unit: under systemd $(docker run --rm pharos-systemd:proof systemctl --version | awk 'NR == 1 { print $2 }')," \
+        "$((SECONDS - start)) s"
+}
+
+unit_answers() { [ "$(dig +short +tries=1 +time=2 @"$1" www.mesos)" = 10.1.2.3 ]; }
+
 end() {
     check "compose down" compose down --volumes --timeout 15
     kill "$engine_pid"
@@ -236,6 +307,7 @@ check_http
 check_confinement
 check_prometheus
 check_operation
+check_unit
 end
 say "--- summary"
 printf '%s\n' "${summary[@]}"

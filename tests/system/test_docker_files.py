@@ -1,0 +1,184 @@
+"""docker/ fits the code: images, compose file, Prometheus and the systemd unit say what the program understands.
+
+tests/system/docker_build.sh proves the same by a real engine.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli import parser
+from agent.config import advice, load
+from mesos_dns.config import Duration
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCKER = REPOSITORY / "docker"
+yaml: Any = importlib.import_module("yaml")  # has no types
+
+
+def read_yaml(name: str) -> Any:
+    """A YAML file of docker/, anchors and merges resolved."""
+    return yaml.safe_load((DOCKER / name).read_text())
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile as (instruction, rest), continued lines joined."""
+    text = re.sub(r"^#.*\n", "", (DOCKER / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    return [(word, rest.strip()) for line in text.splitlines() if line for word, _, rest in [line.partition(" ")]]
+
+
+def understands(words: list[str]) -> None:
+    """Fails unless `pharos WORDS` is a command line that the program accepts."""
+    parser(words[0]).parse_args(words)
+
+
+# --- image ----------------------------------------------------------------------------------------
+
+
+def test_last_stage_is_no_ones_root_and_has_no_compiler() -> None:
+    stages = [index for index, (word, _) in enumerate(instructions()) if word == "FROM"]
+    last = dict(instructions()[stages[-1] :])
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", last["USER"])
+    installed = " ".join(rest for word, rest in instructions()[: stages[1]] if word == "RUN")
+    assert "gcc" not in installed
+    assert "python3" in installed
+
+
+def test_what_is_copied_is_let_in() -> None:
+    copied = [rest.split()[:-1] for word, rest in instructions() if word == "COPY" and "--from" not in rest]
+    let_in = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    names = {name.partition("/")[0] for names in copied for name in names}
+    assert names == let_in
+    assert all((REPOSITORY / name).exists() for name in names)
+    packages = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert {name.partition(".")[0] for name in packages} <= names
+
+
+def test_label_has_the_version() -> None:
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    assert ("ARG", f"VERSION={version}") in instructions()
+
+
+def test_default_command_is_understood() -> None:
+    last = dict(instructions())
+    assert yaml.safe_load(last["ENTRYPOINT"]) == ["pharos"]
+    understands(yaml.safe_load(last["CMD"]))
+
+
+# --- compose --------------------------------------------------------------------------------------
+
+SERVICES: dict[str, Any] = read_yaml("compose.yml")["services"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_service_is_confined(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"mem_limit", "cpus", "pids_limit"} <= service.keys()
+    assert not {"privileged", "cap_add", "network_mode", "pid"} & service.keys()
+    assert not [port for port in service.get("ports", ()) if not port.startswith("127.0.0.1:")]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_mounted_files_exist(name: str) -> None:
+    sources = [volume.partition(":")[0] for volume in SERVICES[name].get("volumes", ())]
+    assert not [source for source in sources if source.startswith(".") and not (DOCKER / source).is_file()]
+    assert {source for source in sources if not source.startswith(".")} <= set(read_yaml("compose.yml")["volumes"])
+
+
+def test_commands_are_understood() -> None:
+    (command,) = SERVICES["simulator"]["command"]
+    words = shlex.split(command)
+    assert words[:2] == ["exec", "pharos"]
+    understands(words[2:])
+
+
+def test_foreign_images_are_pinned() -> None:
+    assert re.fullmatch(r"\$\{PROMETHEUS_IMAGE:-prom/prometheus:v\d+\.\d+\.\d+\}", SERVICES["prometheus"]["image"])
+
+
+def test_configuration_fits_the_compose_file() -> None:
+    config = load(DOCKER / "pharos.toml")
+    assert not list(advice(config))
+    assert config.mesos is not None
+    assert config.dns is not None
+    assert config.api is not None
+    assert config.admin is not None
+    assert {master.partition(":")[0] for master in config.mesos.masters} <= SERVICES.keys()
+    published = {port.rpartition(":")[2] for port in SERVICES["pharos"]["ports"]}
+    dns, api = (listen[0].rpartition(":")[2] for listen in (config.dns.listen, config.api.listen))
+    assert published == {f"{dns}/udp", f"{dns}/tcp", f"{api}/tcp"}
+    assert all(listen.startswith("127.0.0.1:") for listen in config.admin.listen)
+    assert Duration.parse(SERVICES["pharos"]["stop_grace_period"]) > config.drain_timeout
+
+
+# --- Prometheus -----------------------------------------------------------------------------------
+
+
+def test_prometheus_scrapes_the_lookup_api() -> None:
+    config = read_yaml("prometheus.yml")
+    api = load(DOCKER / "pharos.toml").api
+    assert api is not None
+    (job,) = config["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"pharos:{api.listen[0].rpartition(':')[2]}"]}]
+    mounted = {volume.split(":")[1].rpartition("/")[2] for volume in SERVICES["prometheus"]["volumes"]}
+    assert {"prometheus.yml", *config["rule_files"]} <= mounted
+
+
+def test_every_alert_says_what_it_is_and_is_tested() -> None:
+    rules = [rule for group in read_yaml("alerts.yml")["groups"] for rule in group["rules"]]
+    assert rules
+    for rule in rules:
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert rule["annotations"].keys() == {"summary", "description"}
+    tests = read_yaml("alerts_test.yml")["tests"]
+    tested = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case.get("exp_alerts")}
+    assert tested == {rule["alert"] for rule in rules}
+
+
+# --- systemd --------------------------------------------------------------------------------------
+
+UNIT = DOCKER / "pharos.service"
+
+
+def unit_values(key: str) -> list[str]:
+    """All values of a key of the unit, in their order."""
+    return re.findall(rf"^{key}=(.*)$", UNIT.read_text(), re.MULTILINE)
+
+
+def test_unit_commands_are_understood() -> None:
+    commands = [*unit_values("ExecStartPre"), *unit_values("ExecStart"), *unit_values("ExecReload")]
+    ours = [shlex.split(command)[1:] for command in commands if "/pharos " in command]
+    assert [words[0] for words in ours] == ["check-config", "run", "check-config"]
+    for words in ours:
+        understands(words)
+    assert float(unit_values("TimeoutStopSec")[0].rstrip("s")) > load(DOCKER / "pharos.toml").drain_timeout
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_unit_is_valid_and_confined(tmp_path: Path) -> None:
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace("/opt/pharos/bin/pharos", "/bin/true"))  # verify wants programs to exist
+    verify = subprocess.run(
+        ["systemd-analyze", "verify", copy], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (verify.returncode, verify.stderr) == (0, "")
+    exposure = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", UNIT],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert exposure.returncode == 0, exposure.stdout
