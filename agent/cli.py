@@ -127,6 +127,6 @@ def _add_import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 def _add_demo(verbs: _Verbs[argparse.ArgumentParser], verb: str, name: str, help_text: str) -> None:
     """`demo` and `simulate` bring their own options; their modules are heavy and loaded for them alone."""
     command = verbs.add_parser(name, help=help_text)
-    command.set_defaults(does=(f"agent.demo.{name}", "run"))
+    command.set_defaults(does=("agent.commands_local", name))
     if verb == name:
         importlib.import_module(f"agent.demo.{name}").add_arguments(command)

@@ -1,4 +1,4 @@
-"""Commands that need no running Pharos: run, check-config, config-schema, import mesos-dns, version.
+"""Commands that need no running Pharos: run, check-config, config-schema, import, demo, simulate, version.
 
 Each takes the parsed arguments and returns the exit code: 0 ok, 1 failed, 2 config error.
 """
@@ -88,3 +88,31 @@ def version(args: argparse.Namespace) -> int:
 def _refused(error: Exception) -> int:
     print(error, file=sys.stderr)
     return 2
+
+
+def demo(args: argparse.Namespace) -> int:
+    """`pharos demo`: everything on a simulated cluster."""
+    from agent.demo.demo import run as run_demo
+
+    return run_demo(args.seconds)
+
+
+def simulate(args: argparse.Namespace) -> int:
+    """`pharos simulate`: a simulated master and Marathon, until a signal ends them."""
+    import uvloop
+
+    from agent.demo.simulate import run as run_simulation
+
+    return uvloop.run(
+        run_simulation(
+            args.nodes,
+            args.tasks,
+            args.churn,
+            listen=args.listen,
+            master_port=args.master_port,
+            marathon_port=args.marathon_port,
+            seconds=args.seconds,
+            as_json=args.json,
+            out=sys.stdout,
+        )
+    )

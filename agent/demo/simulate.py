@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="address to serve on")
     parser.add_argument("--master-port", type=int, default=0, metavar="PORT", help="default: any free one")
     parser.add_argument("--marathon-port", type=int, default=0, metavar="PORT", help="default: any free one")
+    parser.add_argument("--json", action="store_true", help="print where it listens as JSON")
     parser.add_argument("--seconds", type=float, metavar="S", help="end after so long (default: at Ctrl-C)")
 
 
