@@ -151,7 +151,7 @@ class IamAuth:
                 if answer.status != 200:
                     raise AuthError(f"the login at {account.login_endpoint} was refused: status {answer.status}")
             self._token = msgspec.json.decode(data, type=_Login).token
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError) as error:
             reason = str(error) or type(error).__name__
             raise AuthError(f"the login at {account.login_endpoint} failed: {reason}") from None
         self._until = token_expiry(self._token, time.time() + TOKEN_DEFAULT) - TOKEN_MARGIN
@@ -188,7 +188,7 @@ def token_expiry(token: str, default: float) -> float:
         return default
     try:
         claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)), type=_Claims)
-    except ValueError:
+    except (ValueError, RecursionError):
         return default
     return default if claims.exp is None else claims.exp
 

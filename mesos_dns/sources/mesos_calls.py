@@ -116,7 +116,7 @@ class Calls:
                 self._check(answer)
                 async with asyncio.timeout(self._config.connect_timeout):
                     info = msgspec.json.decode(await answer.read(MAX_SMALL), type=_MasterHead).get_master.master_info
-        except (MasterError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
+        except (MasterError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return place(self.base)
         if info.address is not None and info.address.port:
             host = info.address.ip or info.address.hostname

@@ -147,19 +147,20 @@ def event_type(data: bytes) -> str:
     """The type of a record; "" when the record is no event at all (broken JSON)."""
     try:
         return _kind.decode(data).type
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
 
 
 def decode(decoder: msgspec.json.Decoder[T], data: bytes, kind: type[T], lost: Lost) -> T:
     """One value by its typed decoder, or tolerantly when that refuses it. Raises Malformed."""
     try:
-        return decoder.decode(data)
-    except msgspec.ValidationError:
-        pass
+        try:
+            return decoder.decode(data)
+        except msgspec.ValidationError:
+            # It may still be no JSON at all: the refused part came first.
+            value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"{kind.__name__}: {error}") from None
-    value = msgspec.json.decode(data)
     gone: list[str] = []
     try:
         result = convert(value, kind, gone)

@@ -72,7 +72,7 @@ task_decoder = msgspec.json.Decoder(StateTask)
 agent_decoder = msgspec.json.Decoder(StateAgent)
 framework_decoder = msgspec.json.Decoder(StateFramework)
 
-_PORTS = re.compile(r"\[\s*(?:\d{1,5}-\d{1,5}(?:\s*,\s*\d{1,5}-\d{1,5})*)?\s*\]")
+_PORTS = re.compile(r"\[\s*(?:\d{1,5}-\d{1,5}(?:\s*,\s*\d{1,5}-\d{1,5})*)?\s*\]", re.ASCII)
 _RANGE = re.compile(r"(\d{1,5})-(\d{1,5})")
 
 

@@ -301,7 +301,7 @@ def expand_ranges(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, ...], i
     return tuple(ports), lost
 
 
-_UPID = re.compile(r"[^@]*@(?:\[([^\]@]+)\]|([^:@\[\]]+)):(\d{1,5})")
+_UPID = re.compile(r"[^@]*@(?:\[([^\]@]+)\]|([^:@\[\]]+)):(\d{1,5})", re.ASCII)
 
 
 def pid_address(pid: str) -> tuple[str, int] | None:
