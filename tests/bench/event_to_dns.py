@@ -29,7 +29,8 @@ def measure(nodes: int = NODES, tasks: int = TASKS, churn: float = CHURN, sample
         before, cpu = time.monotonic(), cluster.cpu_seconds(pharos["pid"])
         time.sleep(5)
         idle = (cluster.cpu_seconds(pharos["pid"]) - cpu) / (time.monotonic() - before)
-        latencies = [_one(simulator, pharos["dns"], number) for number in range(samples)]
+        both = [_one(simulator, pharos["dns"], number) for number in range(samples // 2)]
+        latencies = [latency for pair in both for latency in pair]
         memory = cluster.memory_mb(pharos["pid"])
     return {
         "measurement": "event_to_dns",
@@ -46,12 +47,16 @@ def measure(nodes: int = NODES, tasks: int = TASKS, churn: float = CHURN, sample
     }
 
 
-def _one(simulator: dict[str, Any], server: tuple[str, int], number: int) -> float:
-    """Start or kill a task and wait for DNS to say so; milliseconds."""
-    made = cluster.post(f"{simulator['master']}/simulate/change", {"op": "launch", "name": f"probe-{number}"})
-    launched = _until(server, made["dns_name"], True) - made["t"]
-    cluster.post(f"{simulator['master']}/simulate/change", {"op": "kill", "task_id": made["task_id"]})
-    return launched * 1000
+def _one(simulator: dict[str, Any], server: tuple[str, int], number: int) -> tuple[float, float]:
+    """Start a task and kill it; the milliseconds until DNS said each."""
+    change = f"{simulator['master']}/simulate/change"
+    app = f"/probe-{number}"
+    launched = cluster.post(change, {"op": "launch", "app": app})
+    name = f"{launched['name']}.{launched['framework']}.mesos"
+    come = _until(server, name, True) - launched["t"]
+    killed = cluster.post(change, {"op": "kill", "app": app})
+    gone = _until(server, name, False) - killed["t"]
+    return come * 1000, gone * 1000
 
 
 def _until(server: tuple[str, int], name: str, there: bool) -> float:
