@@ -286,11 +286,12 @@ def slot_rdata(slot: Slot, place: TaskPlace, rules: Rules, unique: str) -> list[
     if slot.port is None:
         return [(port, target) for port in place.task.host_ports]
     protocol, port_name = slot.port
+    # A port without a protocol is published for TCP and UDP, and for no other that a neighbour has.
+    wanted = (protocol, "") if protocol in ("tcp", "udp") else (protocol,)
     return [
         (port.number, target)
         for port in place.task.ports
-        if (rules.label(port.protocol) or protocol) == protocol
-        and (port_name is None or rules.label(port.name) == port_name)
+        if rules.label(port.protocol) in wanted and (port_name is None or rules.label(port.name) == port_name)
     ]
 
 
