@@ -16,8 +16,6 @@ from collections import Counter
 from mesos_dns.message import SERVFAIL, question_end
 from mesos_dns.respond import Forward, Responder
 
-_MAX_PACKET = 65535
-
 
 class Forwarder:
     """Asks upstreams for the responder. `timeout`: seconds per exchange; `clients`: in flight at most."""
@@ -119,7 +117,7 @@ async def _exchange_tcp(packet: bytes, address: tuple[str, int]) -> bytes:
         await writer.drain()
         while True:
             size = int.from_bytes(await reader.readexactly(2), "big")
-            reply = await reader.readexactly(min(size, _MAX_PACKET))
+            reply = await reader.readexactly(size)
             if _matches(reply, packet):
                 return reply
     finally:

@@ -25,6 +25,8 @@ _RECEIVE_BUFFER = 4 << 20
 _MAX_QUERY = 4096
 _TCP_QUEUE = 64
 """Unanswered questions per TCP connection before we stop reading from it."""
+_TCP_WRITE = 65536
+"""Bytes of answers per write: then the transport says whether the client still reads."""
 _ANCILLARY = 128
 _IP_PKTINFO = 8
 _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 49, 50
@@ -66,40 +68,47 @@ class DnsServer:
             connection.swap(responder, self._forwarder)
 
     async def close(self) -> None:
-        """Stop serving; open TCP connections are closed."""
-        for listener in self._udp:
-            listener.close()
+        """Stop serving; open TCP connections are closed, and nothing of ours runs when this returns."""
         for server in self._tcp:
             server.close()
+        ending: list[asyncio.Future[None]] = []
+        for listener in self._udp:
+            ending += listener.close()
         for connection in list(self._connections):
-            connection.abort()
+            ending += connection.abort()
+        await asyncio.gather(*ending, return_exceptions=True)
+        for server in self._tcp:
+            await server.wait_closed()
         self._udp, self._tcp = [], []
 
     async def _listen(self, host: str, port: int) -> None:
-        loop = asyncio.get_running_loop()
         for attempt in range(8):
             listener = _UdpListener(host, port, self._responder, self._forwarder)
             self._udp.append(listener)
             try:
-                family = listener.socket.family
-                tcp = socket.socket(family, socket.SOCK_STREAM)
-                tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    tcp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                try:
-                    tcp.bind(listener.address)
-                except OSError:
-                    tcp.close()
-                    raise
+                await self._listen_tcp(listener.socket)
             except OSError:
                 # With port 0 the kernel chose a UDP port whose TCP twin may be taken: choose again.
                 if port or attempt == 7:
                     raise
                 self._udp.pop().close()
                 continue
-            self._tcp.append(await loop.create_server(self._connection, sock=tcp, backlog=512))
             listener.open()
             return
+
+    async def _listen_tcp(self, udp: socket.socket) -> None:
+        """Accept connections at the address of a UDP socket."""
+        tcp = socket.socket(udp.family, socket.SOCK_STREAM)
+        try:
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if udp.family == socket.AF_INET6:
+                tcp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            tcp.bind(udp.getsockname())
+            server = await asyncio.get_running_loop().create_server(self._connection, sock=tcp, backlog=512)
+        except OSError:
+            tcp.close()
+            raise
+        self._tcp.append(server)
 
     def _connection(self) -> asyncio.Protocol:
         return _TcpConnection(self._config, self._responder, self._forwarder, self._connections)
@@ -142,17 +151,18 @@ class _UdpListener:
         """Begin to answer."""
         asyncio.get_running_loop().add_reader(self.socket.fileno(), self._drain_info if self._pktinfo else self._drain)
 
-    def close(self) -> None:
-        """Stop answering."""
+    def close(self) -> list[asyncio.Task[None]]:
+        """Stop answering; the tasks that are still ending."""
         if self.socket.fileno() >= 0:
             with contextlib.suppress(RuntimeError):
                 asyncio.get_running_loop().remove_reader(self.socket.fileno())
             self.socket.close()
         for task in self._tasks:
             task.cancel()
+        return list(self._tasks)
 
     def _drain(self) -> None:
-        receive, send, respond = self.socket.recvfrom, self.socket.sendto, self._responder.respond
+        receive, send, responder = self.socket.recvfrom, self.socket.sendto, self._responder
         for _ in range(_BATCH):
             try:
                 packet, client = receive(_MAX_QUERY)
@@ -160,8 +170,8 @@ class _UdpListener:
                 return
             except OSError:  # a previous answer's ICMP error is reported here
                 continue
-            reply = self._decide(respond, packet)
-            if type(reply) is bytes:
+            reply = _decide(responder, packet, "udp")
+            if isinstance(reply, bytes):
                 with contextlib.suppress(OSError):
                     send(reply, client)
             elif reply is not None:
@@ -180,8 +190,8 @@ class _UdpListener:
                 for level, kind, data in ancillary
                 if kind in (_IP_PKTINFO, _IPV6_PKTINFO)
             ]
-            reply = self._decide(self._responder.respond, packet)
-            if type(reply) is bytes:
+            reply = _decide(self._responder, packet, "udp")
+            if isinstance(reply, bytes):
                 with contextlib.suppress(OSError):
                     self.socket.sendmsg([reply], source, 0, client)
             elif reply is not None:
@@ -191,18 +201,7 @@ class _UdpListener:
                     lambda data, info=source, to=client: self.socket.sendmsg([data], info, 0, to),  # type: ignore[misc]
                 )
 
-    def _decide(self, respond: Callable[[bytes, str], bytes | Forward | None], packet: bytes) -> bytes | Forward | None:
-        try:
-            return respond(packet, "udp")
-        except Exception:
-            # A fault in answering one packet must never stop the others.
-            log.exception("could not answer a packet packet=%s", packet[:512].hex())
-            return None
-
-    def _later(self, packet: bytes, forward: Forward | bytes, send: Callable[[bytes], object]) -> None:
-        if isinstance(forward, bytes):
-            return
-
+    def _later(self, packet: bytes, forward: Forward, send: Callable[[bytes], object]) -> None:
         async def run() -> None:
             reply = await self._forwarder.resolve(packet, forward, "udp")
             if reply is not None and self.socket.fileno() >= 0:
@@ -214,112 +213,153 @@ class _UdpListener:
         task.add_done_callback(self._tasks.discard)
 
 
+def _decide(responder: Responder, packet: bytes, transport: str) -> bytes | Forward | None:
+    try:
+        return responder.respond(packet, transport)
+    except Exception:
+        # A fault in answering one packet must never stop the others.
+        log.exception("could not answer a packet packet=%s", packet[:512].hex())
+        return None
+
+
 def _source(kind: int, data: bytes) -> bytes:
-    """The packet info to send with: the address that was asked, any interface."""
+    """The packet info to send with: the address of ours that was asked, any interface."""
     if kind == _IP_PKTINFO:
-        _, _, destination = struct.unpack("=I4s4s", data[:12])
-        return struct.pack("=I4s4s", 0, destination, b"\0\0\0\0")
+        return struct.pack("=I4s4s", 0, data[4:8], b"\0\0\0\0")
     return data[:16] + struct.pack("=I", 0)
 
 
 class _TcpConnection(asyncio.Protocol):
-    """One TCP client: many questions, answered as they become ready (RFC 7766 §6.2.1.1)."""
+    """One TCP client: many questions, answered as they become ready (RFC 7766 §6.2.1.1).
+
+    A client that does not read its answers, or has too many questions with our upstreams, is not
+    read from until that changes. One that completes no question for `tcp_idle` is closed.
+    """
 
     def __init__(
         self, config: DnsConfig, responder: Responder, forwarder: Forwarder, connections: set[_TcpConnection]
     ) -> None:
-        self._config = config
+        self._limit = config.tcp_clients
+        self._idle = float(config.tcp_idle)
         self._responder = responder
         self._forwarder = forwarder
         self._connections = connections
+        self._loop = asyncio.get_running_loop()
+        self._gone: asyncio.Future[None] = self._loop.create_future()
         self._buffer = bytearray()
         self._waiting: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport | None = None
-        self._idle: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._last = self._loop.time()
+        self._blocked = False
+        self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the client; one too many is closed at once."""
-        self._transport = transport  # type: ignore[assignment]  # create_server makes stream transports
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what create_server makes
+        self._transport = transport
         counters = self._responder.counters
-        if len(self._connections) >= self._config.tcp_clients:
+        if len(self._connections) >= self._limit:
             counters.tcp_refused += 1
-            transport.abort()  # type: ignore[attr-defined]
+            transport.abort()
             return
         counters.tcp_connections += 1
         self._connections.add(self)
-        self._rest()
+        self._timer = self._loop.call_later(self._idle, self._check_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client."""
         self._connections.discard(self)
-        if self._idle is not None:
-            self._idle.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._waiting:
             task.cancel()
+        if not self._gone.done():
+            self._gone.set_result(None)
 
     def swap(self, responder: Responder, forwarder: Forwarder) -> None:
         """Answer with these from the next question on."""
         self._responder, self._forwarder = responder, forwarder
 
-    def abort(self) -> None:
-        """Close without waiting."""
+    def abort(self) -> list[asyncio.Future[None]]:
+        """Close without waiting for the client; what then ends."""
         if self._transport is not None:
             self._transport.abort()
+        return [self._gone, *self._waiting]
 
     def data_received(self, data: bytes) -> None:
-        """Answer every complete question in the buffer with one write."""
-        self._rest()
+        """Answer every question that is complete now."""
         self._buffer += data
-        out: list[bytes] = []
-        at = 0
-        while len(self._buffer) - at >= 2:
-            size = self._buffer[at] << 8 | self._buffer[at + 1]
-            if len(self._buffer) - at - 2 < size:
-                break
-            packet = bytes(self._buffer[at + 2 : at + 2 + size])
-            at += 2 + size
-            try:
-                reply = self._responder.respond(packet, "tcp")
-            except Exception:
-                log.exception("could not answer a packet packet=%s", packet[:512].hex())
-                reply = None
+        self._answer()
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: take no more questions from it."""
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._blocked = False
+        self._answer()
+
+    def _answer(self) -> None:
+        """Answer from the buffer until it has no whole question or the client has to read first."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        out = bytearray()
+        while not self._held() and (packet := self._next()) is not None:
+            reply = _decide(self._responder, packet, "tcp")
             if reply is None:
                 self.abort()
                 return
             if isinstance(reply, bytes):
-                out += (len(reply).to_bytes(2, "big"), reply)
+                out += len(reply).to_bytes(2, "big") + reply
             else:
                 self._later(packet, reply)
-        del self._buffer[:at]
-        if out and self._transport is not None:
-            self._transport.write(b"".join(out))
+            if len(out) >= _TCP_WRITE:
+                transport.write(bytes(out))
+                out.clear()
+        if out:
+            transport.write(bytes(out))
+        if self._held() != self._paused and not transport.is_closing():
+            self._paused = not self._paused
+            (transport.pause_reading if self._paused else transport.resume_reading)()
 
-    def pause_writing(self) -> None:
-        """The client does not read its answers: take no more questions from it."""
-        if self._transport is not None:
-            self._transport.pause_reading()
+    def _held(self) -> bool:
+        return self._blocked or len(self._waiting) >= _TCP_QUEUE
 
-    def resume_writing(self) -> None:
-        """The client reads again."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+    def _next(self) -> bytes | None:
+        """Take the first question out of the buffer; None when there is no whole one."""
+        buffer = self._buffer
+        end = 2 + (buffer[0] << 8 | buffer[1]) if len(buffer) >= 2 else 0
+        if not end or len(buffer) < end:
+            return None
+        packet = bytes(buffer[2:end])
+        del buffer[:end]
+        self._last = self._loop.time()
+        return packet
 
     def _later(self, packet: bytes, forward: Forward) -> None:
-        if len(self._waiting) >= _TCP_QUEUE:
-            self.abort()
-            return
-
         async def run() -> None:
             reply = await self._forwarder.resolve(packet, forward, "tcp")
             if reply is not None and self._transport is not None and not self._transport.is_closing():
                 self._transport.write(len(reply).to_bytes(2, "big") + reply)
+                self._last = self._loop.time()
 
-        task = asyncio.get_running_loop().create_task(run())
+        task = self._loop.create_task(run())
         self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+        task.add_done_callback(self._ended)
 
-    def _rest(self) -> None:
-        """(Re)start the idle timer (RFC 7766 §6.2.3)."""
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = asyncio.get_running_loop().call_later(float(self._config.tcp_idle), self.abort)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._waiting.discard(task)
+        if self._paused:
+            self._answer()
+
+    def _check_idle(self) -> None:
+        """Close when no question was completed for the idle time and no answer is under way
+        (RFC 7766 §6.2.3); a byte now and then keeps no connection."""
+        left = self._idle if self._waiting else self._last + self._idle - self._loop.time()
+        if left <= 0:
+            self.abort()
+        else:
+            self._timer = self._loop.call_later(left, self._check_idle)
