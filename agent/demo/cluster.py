@@ -121,7 +121,7 @@ class Cluster:
         was_unreachable, agent.unreachable, agent.registered = agent.unreachable, False, True
         self.agents[agent.id] = agent
         for framework in {task.framework.id: task.framework for task in agent.tasks.values()}.values():
-            self._hear_of(framework)
+            self.hear_of(framework)
         for task in agent.tasks.values():
             if was_unreachable:
                 task.statuses = tuple(kept for kept in task.statuses if kept.by_executor)
@@ -202,7 +202,7 @@ class Cluster:
         self.completed_frameworks.append(framework)
         self._emit("FRAMEWORK_REMOVED", lambda: {"framework_info": v1.framework_info(framework)})
 
-    def _hear_of(self, framework: Framework) -> None:
+    def hear_of(self, framework: Framework) -> None:
         """An agent tells the master of a framework that it does not know."""
         if framework.known or framework.id not in self.frameworks:
             return
@@ -355,7 +355,7 @@ class Cluster:
         for agent in self.agents.values():
             if agent.registered:
                 for framework in {task.framework.id: task.framework for task in agent.tasks.values()}.values():
-                    self._hear_of(framework)
+                    self.hear_of(framework)
 
     def return_all(self) -> None:
         """Every framework subscribes to the new leader and every agent registers again."""

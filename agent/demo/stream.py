@@ -82,11 +82,18 @@ class EventStream:
         self._cluster = cluster
         self._faults = faults
         self._subscribers: list[Subscriber] = []
+        self._changed = asyncio.Event()
 
     @property
     def count(self) -> int:
         """Open streams."""
         return len(self._subscribers)
+
+    async def until(self, count: int) -> None:
+        """Wait until exactly so many streams are open."""
+        while len(self._subscribers) != count:
+            self._changed.clear()
+            await self._changed.wait()
 
     def publish(self, event: Event) -> None:
         """Send an event of the cluster to all."""
@@ -119,6 +126,7 @@ class EventStream:
         await documents.prepare_v1(self._cluster)
         snapshot = documents.subscribed(None if self._faults.empty else self._cluster, self.heartbeat)
         self._subscribers.append(subscriber)
+        self._changed.set()
         if len(self._subscribers) > self.limit:
             self._subscribers.pop(0).close()
         beat = asyncio.create_task(self._beat(subscriber))
@@ -131,6 +139,7 @@ class EventStream:
             beat.cancel()
             if subscriber in self._subscribers:
                 self._subscribers.remove(subscriber)
+            self._changed.set()
 
     async def _beat(self, subscriber: Subscriber) -> None:
         beat = record(HEARTBEAT)

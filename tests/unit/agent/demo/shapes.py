@@ -76,8 +76,7 @@ def _short(event: dict[str, Any]) -> str:
         return f"{kind} {task['state']} {'with' if task.get('statuses') else 'without'} statuses"
     if kind == "TASK_UPDATED":
         status = event["task_updated"]["status"]
-        assert event["task_updated"]["state"] == status["state"]
-        facts = [kind, status["state"], status["source"], status.get("reason", "-")]
+        facts = [kind, event["task_updated"]["state"], status["source"], status.get("reason", "-")]
         facts += [key for key in ("healthy", "uuid", "executor_id", "container_status") if key in status]
         facts += [key for key in ("message", "unreachable_time") if key in status]
         return " ".join(facts)

@@ -107,8 +107,11 @@ def test_a_drain_and_an_agent_marked_gone_as_recorded(
         cluster.start(marathon, WEB, agent)
     del events[:]
     cluster.drain_agent(agent)
-    recorded = between(stream("main"), 126, 135)
-    assert set(told(events)) == set(recorded)
+    # Event 127 and 130 to 134 are of tasks with a general check and of a pod, which there are none of here.
+    recorded = (
+        between(stream("main"), 126, 128)[::2] + between(stream("main"), 129, 129) + between(stream("main"), 135, 135)
+    )
+    assert told(events) == recorded
     assert agent.deactivated
     cluster.reactivate_agent(agent)
     cluster.start(legacy, WEB, agent)
@@ -155,7 +158,7 @@ def test_a_fail_over_as_recorded(
     assert not marathon.known
     assert all(not home.registered for home in agents)
     assert not marathon.completed
-    cluster._hear_of(marathon)  # noqa: SLF001 - in the recording the agent's word comes before the scheduler's
+    cluster.hear_of(marathon)  # in the recording the agent says so before the scheduler does
     cluster.return_all()
     assert told(events) == between(stream("main"), 105, 120)
 

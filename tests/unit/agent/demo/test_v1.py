@@ -38,7 +38,7 @@ def with_tasks_merged(states: list[Any]) -> list[Any]:
     merged = []
     for found in states:
         tasks = [task for kind in found["get_tasks"].values() for task in kind]
-        merged.append({**found, "get_tasks": {kind: tasks for kind in found["get_tasks"]}})
+        merged.append({**found, "get_tasks": dict.fromkeys(found["get_tasks"], tasks)})
     return merged
 
 
