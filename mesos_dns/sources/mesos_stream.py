@@ -138,8 +138,10 @@ class EventStream:
             async with self._ledger.lock:
                 self._wanted(self._ledger.event(document.skeleton()))
             return
-        if head.subscribed is None:
-            raise MasterError("document", f"{self._answer.base}: the snapshot has no state")
+        if head.subscribed is None or (
+            head.subscribed.get_state.get_tasks is None and document.document.snapshot.agents
+        ):
+            raise MasterError("document", f"{self._answer.base}: the snapshot has no state or no tasks")
         self._interval = heartbeat(head.subscribed.heartbeat_interval_seconds)
         self._counters.events["SUBSCRIBED"] += 1
         await self._subscribed(document.document.snapshot)
