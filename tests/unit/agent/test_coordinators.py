@@ -10,6 +10,7 @@ import random
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -327,6 +328,29 @@ async def test_a_watch_sees_what_other_processes_write(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_value_is_read_again_unless_its_time_stamp_is_old_and_the_same(tmp_path: Path) -> None:
+    c = open_at(tmp_path)
+    await c.put_if("a", b"1", ABSENT)
+    path = tmp_path / "state" / "data" / "a" / "=value"
+    one = path.read_bytes()
+    await c.put_if("a", b"2", 0)
+    two = path.read_bytes()
+
+    def write(data: bytes, stamp: int) -> None:
+        path.write_bytes(data)
+        os.utime(path, ns=(stamp, stamp))
+
+    for stamp, noticed in ((time.time_ns() + 10**9, True), (time.time_ns() - 10**10, False)):
+        write(one, stamp)
+        seen, values = await asyncio.to_thread(c._scan, "", {})
+        assert values == {"a": b"1"}
+        write(two, stamp)  # same inode, size and time: what a second write within one clock tick looks like
+        assert (await asyncio.to_thread(c._scan, "", seen))[1] == {"a": b"2" if noticed else b"1"}
+        os.utime(path, ns=(stamp + 1, stamp + 1))
+        assert (await asyncio.to_thread(c._scan, "", seen))[1] == {"a": b"2"}
+
+
+@pytest.mark.asyncio
 async def test_a_watch_keeps_what_it_had_when_a_value_or_everything_breaks(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -415,6 +439,22 @@ async with c.register("edges/one", b"1"), c.register("edges/two", b"2"):
         assert not (tmp_path / "state" / "data" / "edges" / "two").exists()
         assert len(os.listdir(tmp_path / "state" / "holders")) == 1
     assert await c.get("edges/one") == Versioned(b"free", 0)  # and what is written over one stays
+    c.close()
+
+
+@pytest.mark.asyncio
+async def test_a_living_process_takes_the_key_of_a_dead_one(tmp_path: Path) -> None:
+    c = open_at(tmp_path)
+    async with c.register("edges/mine", b""):
+        with child(
+            tmp_path, 'async with c.register("edges/one", b"1"):\n    say("there")\n    await asyncio.sleep(60)'
+        ) as dies:
+            assert await line(dies) == "there"
+            with pytest.raises(VersionConflict):
+                async with c.register("edges/one", b"2"):
+                    pass
+        async with c.register("edges/one", b"2"):
+            assert await c.get("edges/one") == Versioned(b"2", 0)
     c.close()
 
 

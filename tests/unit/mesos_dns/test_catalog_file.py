@@ -104,6 +104,7 @@ async def test_more_entities_than_a_slice(tmp_path: Path) -> None:
     await file.save({"mesos": many}, {})
     found = await load(file)
     assert found is not None
+    assert len(found.sources["mesos"].entities) == len(many)
     assert {entity.key: entity for entity in found.sources["mesos"].entities} == many
 
 

@@ -165,6 +165,19 @@ async def test_it_saves_at_first_and_after_each_change(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_an_unchanged_catalog_is_not_saved_again_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "COST_FACTOR", 0)
+    saving = keeper(await cluster(), tmp_path)
+    task = asyncio.create_task(saving.run())
+    await until(lambda: saving.saves == 1)
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+    assert saving.saves == 1
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.asyncio
 async def test_many_changes_within_the_interval_are_one_save(tmp_path: Path) -> None:
     catalog = await cluster()
     saving = keeper(catalog, tmp_path, interval=3600.0)

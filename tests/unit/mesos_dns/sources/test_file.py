@@ -240,6 +240,50 @@ async def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) ->
         assert publish.data("a.mesos.") == (A1,)
 
 
+@pytest.mark.asyncio
+async def test_a_file_that_is_still_being_written_is_left_until_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "extra"
+    path.write_text("a.mesos. 5 A 192.0.2.1\nb.mesos. 5 A 192.0.2.1\n")
+    publish = Listening()
+    looks = module._stamps
+    done = False
+    editing = iter(("", "a.mesos. 5 A 192.0.2.2\n", "a.mesos. 5 A 192.0.2.2\nb.mesos. 5 A 192.0.2.2\n"))
+
+    def stamps(paths: list[str]) -> dict[str, module.Stamp | None]:
+        nonlocal done
+        if publish.syncs and (text := next(editing, None)) is not None:
+            path.write_text(text)  # an editor that truncates and writes on, one step before each look
+        elif publish.syncs:
+            done = True
+        return looks(paths)
+
+    seen = set()
+    monkeypatch.setattr(module, "_stamps", stamps)
+    monkeypatch.setattr(module, "_load", lambda path, load=module._load: seen.add(Path(path).read_text()) or load(path))
+    async with running(publish, path):
+        await publish.until(lambda: done and publish.data("b.mesos.") == (A2,))
+    assert len(seen) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_changed_while_it_was_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "extra"
+    path.write_text("a.mesos. 5 A 192.0.2.1\n")
+    changes = iter(range(1, 1000))
+    stamp = module._stamp
+    monkeypatch.setattr(module, "_stamp", lambda status: (next(changes), 0, 0))
+    publish = Listening()
+    async with running(publish, path):
+        assert not publish.held
+        assert "changed while it was read" in publish.marks[-1][2]
+        monkeypatch.setattr(module, "_stamp", stamp)
+        await publish.until(lambda: publish.data("a.mesos.") == (A1,))
+
+
 def read(text: str) -> module.MasterFile:
     return parse(text.encode().splitlines(keepends=True))
 
