@@ -79,12 +79,16 @@ class Marathon:
             service_ports=marathon_apps.service_ports(definition),
         )
 
-    def changed_app(self, old: App, change: Json) -> tuple[App, bool]:
-        """The app after a partial update, and whether its tasks have to be replaced. Raises BadApp."""
+    def changed_app(self, old: App, change: Json, *, partial: bool = True) -> tuple[App, bool]:
+        """The app after an update, and whether its tasks have to be replaced. Raises BadApp.
+
+        A partial update leaves alone what it doesn't name; otherwise `change` is the whole definition.
+        """
         if change.get("id", old.definition.id) != old.definition.id:
             raise BadApp(f"id: {change['id']!r} can't be changed from {old.definition.id!r}")
-        new = self.new_app({**old.raw, **change})
-        restart = any(old.raw.get(key) != new.raw.get(key) for key in new.raw if key not in ("instances", "version"))
+        new = self.new_app({**old.raw, **change} if partial else {"id": old.definition.id, **change})
+        compared = (old.raw.keys() | new.raw.keys()) - {"instances", "version"}
+        restart = any(old.raw.get(key) != new.raw.get(key) for key in compared)
         if not restart:
             new.configured_at = old.configured_at
         new.previous = {**old.raw, "instances": old.definition.instances}

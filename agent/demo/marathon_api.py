@@ -222,7 +222,8 @@ class MarathonApi:
         if app is None:
             deployment = self.marathon.create(change)
         else:
-            deployment = self.marathon.update(app, change, force=_flag(request, "force"))
+            partial = request.query.get("partialUpdate", "true").lower() != "false"
+            deployment = self.marathon.update(app, change, force=_flag(request, "force"), partial=partial)
         return _json(_result(deployment), status=201 if app is None else 200)
 
     async def _delete(self, request: web.Request, app_id: str) -> web.Response:

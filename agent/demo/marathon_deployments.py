@@ -82,9 +82,11 @@ class DeployingMarathon(Marathon):
         self.apps[app.definition.id] = app
         return self._run(deployment, app)
 
-    def update(self, old: App, change: Json, *, force: bool = False, restart: bool = False) -> Deployment:
-        """A partial update: scales, or replaces the tasks when more than the number changes. Raises BadApp, Locked."""
-        new, replaces = self.changed_app(old, change)
+    def update(
+        self, old: App, change: Json, *, force: bool = False, restart: bool = False, partial: bool = True
+    ) -> Deployment:
+        """An update: scales, or replaces the tasks when more than the number changes. Raises BadApp, Locked."""
+        new, replaces = self.changed_app(old, change, partial=partial)
         action = "RestartApplication" if replaces or restart else "ScaleApplication"
         deployment = self._begin(old.definition.id, action, new.previous, force=force)
         new.starting = old.starting
@@ -107,7 +109,7 @@ class DeployingMarathon(Marathon):
             return None
         if deployment.before is None:
             return self.remove(app, force=True)
-        return self.update(app, deployment.before, force=True)
+        return self.update(app, deployment.before, force=True, partial=False)
 
     def _begin(self, app_id: str, action: str, before: Json | None, *, force: bool) -> Deployment:
         holders = self.of_app(app_id)
