@@ -1,0 +1,111 @@
+"""What `[admin]` tells: /status, the configuration in force, and a page that links to them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from agent.config import Config, redacted
+from mesos_dns.api import ApiContext, health_routes
+from mesos_dns.metrics import entity_counts
+from mesos_dns.sources.counters import SourceCounters
+
+Addresses = Sequence[tuple[str, int]]
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Pharos</title>
+<h1>Pharos</h1>
+<ul>
+<li><a href="status">status</a>
+<li><a href="v1/config">configuration in force</a>
+<li><a href="metrics">metrics</a>
+<li><a href="readyz">readiness</a>
+</ul>
+</html>
+"""
+
+
+def routes(context: ApiContext, config: Config, http: Callable[[], dict[str, Addresses]]) -> list[web.RouteDef]:
+    """All routes of `[admin]`; `http` says where the process serves HTTP."""
+
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(
+            text=_PAGE, content_type="text/html", headers={"Content-Security-Policy": "default-src 'none'"}
+        )
+
+    async def show_status(request: web.Request) -> web.Response:
+        return _json(status(context, config, http()))
+
+    async def show_config(request: web.Request) -> web.Response:
+        return _json(redacted(config))
+
+    return [
+        web.get("/", page),
+        web.get("/status", show_status),
+        web.get("/v1/config", show_config),
+        *health_routes(context),
+    ]
+
+
+def status(context: ApiContext, config: Config, http: dict[str, Addresses]) -> dict[str, Any]:
+    """What an operator wants to know of this process first; no secrets."""
+    standing = context.readiness()
+    return {
+        "version": context.version,
+        "ready": standing.ready,
+        "draining": standing.draining,
+        "pid": os.getpid(),
+        "uptime_seconds": round(time.time() - context.started, 3),
+        "config": context.config_path,
+        "roles": [name for name in ("mesos", "file", "dns", "api", "admin") if getattr(config, name) is not None],
+        "sources": [{**msgspec.to_builtins(row), **_counts(context.sources.get(row.name))} for row in standing.sources],
+        "catalog": {"version": context.catalog.version, **entity_counts(context.catalog.entities())},
+        "dns": _dns(context),
+        "http": {part: texts(addresses) for part, addresses in http.items()},
+    }
+
+
+def texts(addresses: Iterable[tuple[str, int]]) -> list[str]:
+    """ADDRESS:PORT of each, IPv6 in brackets."""
+    return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses]
+
+
+def _counts(source: object) -> dict[str, Any]:
+    counters = getattr(source, "counters", None)
+    if not isinstance(counters, SourceCounters):
+        return {}
+    return {name: dict(value) if isinstance(value, dict) else value for name, value in vars(counters).items()}
+
+
+def _dns(context: ApiContext) -> dict[str, Any]:
+    view, counts = context.view, context.dns_counters
+    return {
+        "addresses": texts(context.dns_addresses()),
+        "serial": view.serial,
+        "queries": counts.queries.total(),
+        "compiled": counts.compiled,
+        "reused": counts.reused,
+        "truncated": counts.truncated,
+        "dropped": counts.dropped,
+        "forwarded": dict(counts.forwarded),
+        "refused_names": view.refused,
+        "zones": [
+            {
+                "origin": zone.origin,
+                "names": len(zone.store) + (sum(1 for _ in zone.tasks.owners()) if zone.tasks is not None else 0),
+                "tasks": len(zone.tasks) if zone.tasks is not None else 0,
+            }
+            for zone in list(view.zones.values())
+        ],
+    }
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")

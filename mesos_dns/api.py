@@ -1,0 +1,180 @@
+"""The lookup API: its routes, to be put into an application of agent's.
+
+mesos-dns' look-ups with its JSON shapes, status codes and texts; /v1/tasks; readiness, metrics and
+the OpenAPI document. Read only. `routes` binds all to one ApiContext.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from aiohttp import web
+
+from mesos_dns import api_lookup, api_stream
+from mesos_dns.api_context import ApiContext, ApiCounters
+from mesos_dns.api_document import document
+from mesos_dns.api_shapes import Version
+from mesos_dns.api_stream import TaskFilter, encode
+from mesos_dns.metrics import CONTENT_TYPE, exposition
+
+__all__ = ["ApiContext", "ApiCounters", "health_routes", "routes"]
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_MOST = 1 << 31
+"""Numbers in query strings are below this."""
+
+
+def routes(context: ApiContext) -> list[web.RouteDef]:
+    """All routes of `[api]`."""
+    lookups: dict[str, _Handler] = {
+        "/v1/version": _version(context),
+        "/v1/hosts/{host:[^/]+}": _hosts(context),
+        "/v1/hosts/{host:[^/]+}/ports": _ports,
+        "/v1/services/{service:[^/]+}": _services(context),
+        "/v1/tasks": _tasks(context),
+    }
+    if context.enumeration:
+        lookups["/v1/enumerate"] = _whole_table(context, lambda: api_stream.enumerated(context.view))
+        lookups["/v1/axfr"] = _whole_table(context, lambda: api_stream.transferred(context.view, context.catalog))
+    found = []
+    for path, handler in lookups.items():
+        # mesos-dns takes a slash at the end, and no HEAD.
+        for spelling in (path, f"{path}/"):
+            found.append(web.get(spelling, _json_only(handler), allow_head=False))
+    found.append(web.get("/openapi.json", _openapi(context)))
+    return found + health_routes(context)
+
+
+def health_routes(context: ApiContext) -> list[web.RouteDef]:
+    """/livez, /healthz, /readyz and /metrics, for every application of the process."""
+
+    async def live(request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def ready(request: web.Request) -> web.Response:
+        standing = context.readiness()
+        return _json(standing, status=200 if standing.ready else 503)
+
+    async def metrics(request: web.Request) -> web.Response:
+        return web.Response(body=await exposition(context), headers={"Content-Type": CONTENT_TYPE})
+
+    return [
+        web.get("/livez", live),
+        web.get("/healthz", live),
+        web.get("/readyz", ready),
+        web.get("/metrics", metrics),
+    ]
+
+
+def accepts_json(accept: str) -> bool:
+    """True when an Accept header (empty: anything) allows application/json (RFC 9110 §12.5.1)."""
+    if not accept.strip():
+        return True
+    for media_range in accept.split(","):
+        kind, *parameters = [part.strip().lower() for part in media_range.split(";")]
+        refused = any(part.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for part in parameters)
+        if kind in ("application/json", "application/*", "*/*") and not refused:
+            return True
+    return False
+
+
+def _json_only(handler: _Handler) -> _Handler:
+    """The handler, or 406 for a client that wants no JSON."""
+
+    async def checked(request: web.Request) -> web.StreamResponse:
+        if not accepts_json(",".join(request.headers.getall("Accept", []))):
+            raise web.HTTPNotAcceptable(text="406: Not Acceptable")
+        return await handler(request)
+
+    return checked
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=encode(value), status=status, content_type="application/json")
+
+
+def _version(context: ApiContext) -> _Handler:
+    async def version(request: web.Request) -> web.Response:
+        return _json(Version(version=context.version))
+
+    return version
+
+
+def _hosts(context: ApiContext) -> _Handler:
+    async def hosts(request: web.Request) -> web.Response:
+        return _json(api_lookup.hosts(context.view, request.match_info["host"]))
+
+    return hosts
+
+
+async def _ports(request: web.Request) -> web.Response:
+    """mesos-dns' own answer: what a host's ports are is told by /v1/tasks."""
+    raise web.HTTPNotImplemented(text="To be implemented...")
+
+
+def _services(context: ApiContext) -> _Handler:
+    async def services(request: web.Request) -> web.Response:
+        return _json(api_lookup.services(context.view, request.match_info["service"]))
+
+    return services
+
+
+def _tasks(context: ApiContext) -> _Handler:
+    async def tasks(request: web.Request) -> web.StreamResponse:
+        query = request.query
+        wanted = TaskFilter(
+            app=query.get("app", ""),
+            framework=query.get("framework", ""),
+            state=query.get("state", ""),
+            limit=_number(request, "limit"),
+            offset=_number(request, "offset"),
+        )
+        return await _stream(request, api_stream.tasks(context.view, context.catalog, wanted))
+
+    return tasks
+
+
+def _number(request: web.Request, name: str) -> int:
+    """A number of the query string, 0 when it is not there."""
+    text = request.query.get(name, "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 11 and int(text) < _MOST):
+        raise web.HTTPBadRequest(text=f"400: {name}: expected a number from 0 to {_MOST - 1}")
+    return int(text)
+
+
+def _whole_table(context: ApiContext, parts: Callable[[], AsyncIterator[bytes]]) -> _Handler:
+    """A handler of which only a few run at once: each holds much memory."""
+
+    async def whole_table(request: web.Request) -> web.StreamResponse:
+        async with context.enumerations:
+            return await _stream(request, parts())
+
+    return whole_table
+
+
+async def _stream(request: web.Request, parts: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Send JSON as it is made. After an error in the middle the connection is cut, so that nobody
+    takes half a document for a whole one."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    try:
+        async for piece in api_stream.gather(parts):
+            await response.write(piece)
+            await asyncio.sleep(0)
+    except BaseException:
+        if request.transport is not None:
+            request.transport.abort()
+        raise
+    await response.write_eof()
+    return response
+
+
+def _openapi(context: ApiContext) -> _Handler:
+    body = encode(document(context.version, enumeration=context.enumeration))
+
+    async def openapi(request: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/json")
+
+    return openapi

@@ -1,0 +1,302 @@
+"""Whole-table answers of the API, made in slices: pieces of JSON that never hold the event loop.
+
+Each function is an asynchronous iterator over pieces of one JSON document. Work is measured by the
+clock, and the loop gets a turn every few milliseconds, whatever the table's size. What is told is
+the state at the beginning; a change that comes meanwhile may or may not be in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import TypeAlias
+
+import msgspec
+
+from mesos_dns.api_lookup import address_text
+from mesos_dns.api_shapes import EnumeratedRecord, EnumeratedTask, TaskPort, TaskRow
+from mesos_dns.catalog import Catalog
+from mesos_dns.model import Framework, Key, Labels, Node, StaticRecords, Task
+from mesos_dns.names import AAAA, SRV, A, Rdata, Record, TaskPlace, task_addresses
+from mesos_dns.records import fold
+from mesos_dns.wire import IllegalName, name_from_wire, name_to_wire
+from mesos_dns.zone import ZoneView
+
+SLICE_SECONDS = 0.005
+"""Work between two turns of the loop."""
+
+PIECE_BYTES = 1 << 16
+
+_TYPES = {A: "A", AAAA: "AAAA", SRV: "SRV"}
+
+_Several: TypeAlias = dict[Rdata, bool]
+_Single: TypeAlias = tuple[Rdata, bool]
+
+
+class Pace:
+    """Says when the loop is due a turn."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + SLICE_SECONDS
+
+    async def turn(self) -> None:
+        """Give the loop a turn if the slice is over."""
+        if time.monotonic() >= self._until:
+            await asyncio.sleep(0)
+            self._until = time.monotonic() + SLICE_SECONDS
+
+
+def encode(value: object) -> bytes:
+    """JSON; texts with lone surrogates, which UTF-8 can't carry, as escapes."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(value)).encode()
+
+
+async def gather(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces of a size that is worth a write."""
+    piece = bytearray()
+    async for part in parts:
+        piece += part
+        if len(piece) >= PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
+# --- /v1/enumerate --------------------------------------------------------------------------------
+
+
+async def enumerated(view: ZoneView) -> AsyncIterator[bytes]:
+    """Frameworks, their running tasks, and the records of each (mesos-dns' Enumeration).
+
+    As in mesos-dns, a record is listed once: at the first task that gives it.
+    """
+    pace = Pace()
+    by_framework: dict[Key, list[TaskPlace]] = {}
+    frameworks = view.frameworks()
+    for place in view.places():
+        key = ("framework", place.task.cluster, place.task.framework_id)
+        by_framework.setdefault(key, []).append(place)
+        await pace.turn()
+    if not frameworks:
+        yield b'{"frameworks":null}'
+        return
+    seen = set()  # of hashes: a million records themselves would be some hundred megabytes
+    for record in view.cluster_records():
+        seen.add(hash(record))
+        await pace.turn()
+    start = b'{"frameworks":['
+    for framework in frameworks:
+        yield start + b'{"tasks":['
+        start = b","
+        between = b""
+        for place in by_framework.pop(framework.key, ()):
+            yield between + encode(_enumerated_task(view, place, seen))
+            between = b","
+            await pace.turn()
+        yield b'],"name":' + encode(framework.name) + b"}"
+    yield b"]}"
+
+
+def _enumerated_task(view: ZoneView, place: TaskPlace, seen: set[int]) -> EnumeratedTask:
+    suffix = f".{view.domain.origin}."
+    records = []
+    for record in view.task_records(place):
+        known = hash(record)
+        if known not in seen:
+            seen.add(known)
+            owner, rtype, rdata = record
+            records.append(EnumeratedRecord(owner + suffix, _host(rdata, suffix), _TYPES[rtype]))
+    return EnumeratedTask(place.task.name, place.task.id, records or None)
+
+
+def _host(rdata: Rdata, suffix: str) -> str:
+    """An address, or TARGET:PORT."""
+    return address_text(rdata) if isinstance(rdata, bytes) else f"{rdata[1]}{suffix}:{rdata[0]}"
+
+
+# --- /v1/axfr -------------------------------------------------------------------------------------
+
+
+class _Owners:
+    """Record sets of one type by owner as written. Most owners have one record: it is kept bare."""
+
+    def __init__(self) -> None:
+        self.sets: dict[str, _Single | _Several] = {}
+
+    def add(self, owner: str, rdata: Rdata, fit: bool) -> None:
+        held = self.sets.get(owner)
+        if held is None:
+            self.sets[owner] = (rdata, fit)
+        elif isinstance(held, dict):
+            held[rdata] = held.get(rdata, False) or fit
+        elif held[0] == rdata:
+            self.sets[owner] = (rdata, held[1] or fit)
+        else:
+            self.sets[owner] = {held[0]: held[1], rdata: fit}
+
+
+async def transferred(view: ZoneView, catalog: Catalog) -> AsyncIterator[bytes]:
+    """The cluster's zone: its SOA's facts and all A, AAAA and SRV records (mesos-dns' AXFR).
+
+    Owners are absolute and in the case they were written in. Records that DNS leaves out because
+    their tasks are unhealthy are left out here too.
+    """
+    zone = view.domain
+    head = {
+        "TTL": zone.ttl,
+        "Serial": view.serial,
+        "RefreshSeconds": view.config.soa_refresh,
+        "Mname": f"{zone.mname}.",
+        "Rname": f"{zone.rname}.",
+        "Domain": zone.origin,
+    }
+    pace = Pace()
+    owners = await _owners(view, catalog, pace)
+    suffix = f".{zone.origin}."
+    yield encode(head)[:-1]
+    start = b',"Records":{'
+    for rtype, name in ((A, "As"), (AAAA, "AAAAs"), (SRV, "SRVs")):
+        yield start + encode(name) + b":{"
+        start = b","
+        sets = owners.pop(rtype).sets
+        between = b""
+        while sets:
+            owner, held = sets.popitem()
+            yield between + encode(f"{owner}{suffix}") + b":" + encode(_texts(held, suffix))
+            between = b","
+            await pace.turn()
+        yield b"}"
+    yield b"}}"
+
+
+async def _owners(view: ZoneView, catalog: Catalog, pace: Pace) -> dict[int, _Owners]:
+    """All records of the cluster's zone by type and owner."""
+    found = {A: _Owners(), AAAA: _Owners(), SRV: _Owners()}
+    for records in (view.cluster_records(), _name_server_records(view)):
+        for owner, rtype, rdata in records:
+            found[rtype].add(owner, rdata, True)
+            await pace.turn()
+    for entity in catalog.entities("records"):
+        if isinstance(entity, StaticRecords) and entity.rtype in found:
+            for owner, rtype, rdata in _static_records(view, entity):
+                found[rtype].add(owner, rdata, True)
+        await pace.turn()
+    for place in view.places():
+        fit = view.fit(place)
+        for owner, rtype, rdata in view.task_records(place):
+            found[rtype].add(owner, rdata, fit)
+        await pace.turn()
+    return found
+
+
+def _name_server_records(view: ZoneView) -> list[Record]:
+    """The address records of the SOA's primary name server, where it lies in the zone."""
+    owner = view.rules.name_server
+    if not owner:
+        return []
+    zone = view.domain
+    return [(owner, rtype, rdata) for rtype in (A, AAAA) for rdata in zone.store.rrset(fold(owner), rtype)]
+
+
+def _static_records(view: ZoneView, entity: StaticRecords) -> list[Record]:
+    """Records of a file that were put into the cluster's zone."""
+    zone = view.domain
+    try:
+        wire = name_to_wire(fold(entity.owner))
+    except IllegalName:
+        return []
+    if view.find(wire) is not zone:
+        return []
+    return [(view.relative(wire, zone), entity.rtype, rdata) for rdata in entity.rdata]
+
+
+def _texts(held: _Single | _Several, suffix: str) -> list[str]:
+    """What is served of a record set: its fit records, or all when none is fit; sorted."""
+    if isinstance(held, tuple):
+        return [_text(held[0], suffix)]
+    served = [rdata for rdata, fit in held.items() if fit] or list(held)
+    return sorted([_text(rdata, suffix) for rdata in served])
+
+
+def _text(rdata: Rdata, suffix: str) -> str:
+    if isinstance(rdata, bytes) and len(rdata) not in (4, 16):
+        return f"{name_from_wire(rdata[6:])}.:{int.from_bytes(rdata[4:6], 'big')}"
+    return _host(rdata, suffix)
+
+
+# --- /v1/tasks ------------------------------------------------------------------------------------
+
+
+class TaskFilter(msgspec.Struct, frozen=True):
+    """Which tasks are wanted; an empty text means any. `limit` 0 means all."""
+
+    app: str = ""
+    framework: str = ""
+    state: str = ""
+    limit: int = 0
+    offset: int = 0
+
+    def fits(self, task: Task, framework: str) -> bool:
+        """`app` is a task name, a discovery name or Marathon's id: it names tasks of /prod/db "db.prod"."""
+        if self.app:
+            marathon = ".".join(reversed(self.app.strip("/").split("/")))
+            if not {self.app, marathon} & {task.name, task.discovery_name, task.id}:
+                return False
+        if self.framework and self.framework not in (framework, task.framework_id):
+            return False
+        return not self.state or self.state.upper().removeprefix("TASK_") == task.state.removeprefix("TASK_")
+
+
+async def tasks(view: ZoneView, catalog: Catalog, wanted: TaskFilter) -> AsyncIterator[bytes]:
+    """A list of task rows, in the catalog's order."""
+    pace = Pace()
+    start, number = b"[", 0
+    last = wanted.offset + wanted.limit if wanted.limit else None
+    for entity in catalog.entities("task"):
+        await pace.turn()
+        if not isinstance(entity, Task):
+            continue
+        framework = catalog.get(("framework", entity.cluster, entity.framework_id))
+        name = framework.name if isinstance(framework, Framework) else ""
+        if not wanted.fits(entity, name):
+            continue
+        if number >= wanted.offset:
+            yield start + encode(task_row(view, catalog, entity, name))
+            start = b","
+        number += 1
+        if last is not None and number >= last:
+            break
+    yield b"[]" if start == b"[" else b"]"
+
+
+def task_row(view: ZoneView, catalog: Catalog, task: Task, framework: str) -> TaskRow:
+    """What the API tells of one task."""
+    node = catalog.get(("node", task.cluster, task.node_id))
+    host, at = (node.hostname, node.addresses) if isinstance(node, Node) else ("", ())
+    return TaskRow(
+        cluster=task.cluster,
+        framework=framework,
+        framework_id=task.framework_id,
+        id=task.id,
+        name=task.name,
+        state=task.state,
+        health=task.health,
+        node_id=task.node_id,
+        host=host,
+        addresses=list(task_addresses(TaskPlace(task, framework, at), view.rules)),
+        ports=list(task.host_ports),
+        discovery_name=task.discovery_name,
+        discovery_ports=[TaskPort(p.number, p.name, p.protocol, _labels(p.labels)) for p in task.ports],
+        labels=_labels(task.labels),
+        start_time=task.start_time,
+    )
+
+
+def _labels(labels: Labels | Iterable[tuple[str, str]]) -> dict[str, str]:
+    return dict(labels)
