@@ -2,6 +2,7 @@
 # The checks of docker_build.sh, inside the engine's system: starts dockerd, builds, runs, asks, ends.
 #
 # usage: docker_checks.sh CGROUP REVISION; expects /pharos (the checkout), /base.tar, /run/build (settings)
+# shellcheck disable=SC2016  # single quotes: for the shells inside containers
 set -euo pipefail
 
 cgroup=$1
