@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
@@ -97,7 +98,7 @@ async def test_every_task_is_a_server(cluster: Cluster) -> None:
     cluster.overlay = "127"
     marathon = Marathon(cluster, next(iter(cluster.frameworks.values())), servers=servers)
     port = {"containerPort": 18080, "name": "http"}
-    definitions = [
+    definitions: list[dict[str, Any]] = [
         {"id": "/host", "healthChecks": [{"protocol": "MESOS_HTTP"}]},
         {"id": "/overlay", "networks": [{"mode": "container"}], "container": {"portMappings": [port]}},
     ]
