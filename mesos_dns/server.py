@@ -12,6 +12,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
+from typing import cast
 
 from mesos_dns.config import DnsConfig, host_port
 from mesos_dns.forward import Forwarder
@@ -256,8 +257,7 @@ class _TcpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the client; one too many is closed at once."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what create_server makes
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # what create_server makes; uvloop's is no subclass
         counters = self._responder.counters
         if len(self._connections) >= self._limit:
             counters.tcp_refused += 1
