@@ -7,16 +7,13 @@ go with its last task. Nothing else of the source writes to the publisher.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 from mesos_dns.model import Endpoint, Entity, Framework, Key, Leadership, Node, NodeState, Sync, Task, canonical_address
 from mesos_dns.sources import Publisher
 from mesos_dns.sources.hosts import Hosts
 from mesos_dns.sources.mesos_wire import AgentSeen, FrameworkSeen, pid_address
-
-SLICE = 2000
-"""Entities looked at between two turns of the loop in whole-table passes."""
+from mesos_dns.sources.pace import Pace
 
 
 class Book:
@@ -53,15 +50,15 @@ class Book:
         """Build the indexes from what was said, restored state included."""
         self.node_tasks, self.framework_tasks = {}, {}
         self.nodes, self.frameworks = set(), set()
-        for number, (key, entity) in enumerate(list(self.said().items()), 1):
+        pace = Pace()
+        for key, entity in list(self.said().items()):
             if isinstance(entity, Task):
                 self._index(key, entity)
             elif isinstance(entity, Node):
                 self.nodes.add(entity.id)
             elif isinstance(entity, Framework):
                 self.frameworks.add(entity.id)
-            if number % SLICE == 0:
-                await asyncio.sleep(0)
+            await pace.turn()
 
     def _index(self, key: Key, task: Task) -> None:
         self.node_tasks.setdefault(task.node_id, set()).add(key)

@@ -24,11 +24,12 @@ from enum import Flag, auto
 from mesos_dns.model import Entity, Key, Sync, Task
 from mesos_dns.sources import mesos_decode as v1
 from mesos_dns.sources.counters import Complaints, SourceCounters
-from mesos_dns.sources.mesos_book import SLICE, Book
+from mesos_dns.sources.mesos_book import Book
 from mesos_dns.sources.mesos_holds import Holds
 from mesos_dns.sources.mesos_snapshot import Snapshot
 from mesos_dns.sources.mesos_tolerant import Malformed
 from mesos_dns.sources.mesos_wire import TERMINAL
+from mesos_dns.sources.pace import Pace
 
 EVERYTHING = frozenset({"task", "node", "framework"})
 
@@ -223,40 +224,46 @@ class Ledger:
         changed: list[Entity] = []
         kept = snapshot.kept
         if "node" in snapshot.kinds:
-            self._hold_agents(snapshot, leader)
+            await self._hold_agents(snapshot, leader)
             want |= await self._sync_nodes(snapshot, changed, kept)
         in_use = await self._sync_tasks(snapshot, kept) if "task" in snapshot.kinds else self._book.framework_tasks
         if "framework" in snapshot.kinds:
             self._sync_frameworks(snapshot, in_use, changed, kept)
+        await asyncio.sleep(0)  # each of these lines takes some milliseconds with 100,000 tasks
         changed += [task for key, task in snapshot.tasks.items() if key not in snapshot.touched]
         said = self._book.said()
         kept.update(key for key in snapshot.touched if key in said)
+        await asyncio.sleep(0)
+        change = Sync(tuple(changed), frozenset(kept), snapshot.kinds)
+        await asyncio.sleep(0)
         self._indexed = False
-        await self._book.sync(Sync(tuple(changed), frozenset(kept), snapshot.kinds))
+        await self._book.sync(change)
         await self._book.index()
         self._indexed = True
         self._counters.syncs += 1
         self._counters.held_agents = len(self.holds)
         return want
 
-    def _hold_agents(self, snapshot: Snapshot, leader: str) -> None:
+    async def _hold_agents(self, snapshot: Snapshot, leader: str) -> None:
         """Decide which agents are waited for, before anything of them is dropped."""
-        now, book = self._clock(), self._book
+        now, book, pace = self._clock(), self._book, Pace()
         for agent_id, hold in self.holds.agents().items():
             returned = agent_id in snapshot.agents
             struck = hold.listed and snapshot.agents and agent_id not in snapshot.recovered
             if "task" in snapshot.kinds and (returned or struck):
                 self.holds.release(agent_id)
+            await pace.turn()
         waited = {agent_id for agent_id in snapshot.recovered if agent_id in book.nodes or agent_id in book.node_tasks}
         if not snapshot.agents:
             waited |= book.nodes
         for agent_id in waited - snapshot.agents.keys():
             if ("node", book.cluster, agent_id) not in snapshot.touched:
                 self.holds.hold(agent_id, now, leader, listed=agent_id in snapshot.recovered)
+            await pace.turn()
 
     async def _sync_nodes(self, snapshot: Snapshot, changed: list[Entity], kept: set[Key]) -> Want:
-        want, book, said = Want.NOTHING, self._book, self._book.said()
-        for number, agent in enumerate(snapshot.agents.values(), 1):
+        want, book, said, pace = Want.NOTHING, self._book, self._book.said(), Pace()
+        for agent in snapshot.agents.values():
             key = ("node", book.cluster, agent.id)
             if key not in snapshot.touched:
                 book.leaving_nodes.discard(agent.id)
@@ -265,8 +272,7 @@ class Ledger:
                     kept.add(key)
                 else:
                     changed.append(node)
-            if number % SLICE == 0:
-                await asyncio.sleep(0)
+            await pace.turn()
         for agent_id in book.nodes - snapshot.agents.keys():
             key = ("node", book.cluster, agent_id)
             if agent_id in self.holds:
@@ -276,6 +282,7 @@ class Ledger:
                 want |= Want.NOTHING if "task" in snapshot.kinds else Want.EVERYTHING
             elif key not in snapshot.touched:
                 book.forget_node(agent_id)
+            await pace.turn()
         return want
 
     def _has_live_tasks(self, agent_id: str, snapshot: Snapshot) -> bool:
@@ -289,19 +296,19 @@ class Ledger:
 
     async def _sync_tasks(self, snapshot: Snapshot, kept: set[Key]) -> set[str]:
         """Keep the tasks of held agents that the document does not tell of; the frameworks of all tasks that stay."""
-        tasks, said = snapshot.tasks, self._book.said()
+        tasks, said, pace = snapshot.tasks, self._book.said(), Pace()
         for agent_id in self.holds.agents():
-            for number, key in enumerate(list(self._book.node_tasks.get(agent_id, ())), 1):
+            for key in list(self._book.node_tasks.get(agent_id, ())):
                 if key not in tasks and key not in kept and key not in snapshot.touched:
                     kept.add(key)
                     self.holds.keep(agent_id, key)
                 elif key in tasks or key in kept:
                     self.holds.seen(agent_id, key)
-                if number % SLICE == 0:
-                    await asyncio.sleep(0)
+            await pace.turn()
         frameworks = {key[2] for key in tasks}
         await asyncio.sleep(0)
         frameworks.update(key[2] for key in kept if key[0] == "task")
+        await asyncio.sleep(0)
         frameworks.update(key[2] for key in snapshot.touched if key[0] == "task" and key in said)
         return frameworks
 

@@ -7,7 +7,6 @@ nothing of it is published.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TypeVar
 
 import msgspec
@@ -15,29 +14,11 @@ import msgspec
 from mesos_dns.sources._split import SplitError, Splitter
 from mesos_dns.sources.mesos_client import Answer, MasterError
 from mesos_dns.sources.mesos_snapshot import MAX_ELEMENT, MAX_SKELETON, Document
+from mesos_dns.sources.pace import Pace
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 PIECE = 64 << 10
-TURN = 0.008
-"""Seconds of decoding at a stretch; then the loop gets a turn."""
-
-
-class Pace:
-    """Counts the time since the loop's last turn."""
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-
-    async def turn(self) -> None:
-        """Give the loop a turn when it has waited for long enough."""
-        if time.perf_counter() - self._began > TURN:
-            await asyncio.sleep(0)
-            self._began = time.perf_counter()
-
-    def rested(self) -> None:
-        """The loop has just had a turn."""
-        self._began = time.perf_counter()
 
 
 class DocumentReader:

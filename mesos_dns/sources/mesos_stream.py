@@ -19,8 +19,9 @@ from mesos_dns.sources.mesos_calls import State
 from mesos_dns.sources.mesos_client import Answer, MasterError
 from mesos_dns.sources.mesos_decode import event_type
 from mesos_dns.sources.mesos_ledger import Ledger, Want
-from mesos_dns.sources.mesos_read import PIECE, DocumentReader, Pace
+from mesos_dns.sources.mesos_read import PIECE, DocumentReader
 from mesos_dns.sources.mesos_snapshot import Snapshot, V1Document
+from mesos_dns.sources.pace import Pace
 from mesos_dns.sources.recordio import FramingError, Part, RecordReader
 
 DEFAULT_HEARTBEAT = 15.0
