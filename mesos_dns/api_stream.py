@@ -7,9 +7,7 @@ the state at the beginning; a change that comes meanwhile may or may not be in i
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeAlias
 
@@ -21,11 +19,9 @@ from mesos_dns.catalog import Catalog
 from mesos_dns.model import Framework, Key, Labels, Node, StaticRecords, Task
 from mesos_dns.names import AAAA, SRV, A, Rdata, Record, TaskPlace, task_addresses
 from mesos_dns.records import fold
+from mesos_dns.sources.pace import Pace
 from mesos_dns.wire import IllegalName, name_from_wire, name_to_wire
 from mesos_dns.zone import ZoneView
-
-SLICE_SECONDS = 0.005
-"""Work between two turns of the loop."""
 
 PIECE_BYTES = 1 << 16
 
@@ -33,19 +29,6 @@ _TYPES = {A: "A", AAAA: "AAAA", SRV: "SRV"}
 
 _Several: TypeAlias = dict[Rdata, bool]
 _Single: TypeAlias = tuple[Rdata, bool]
-
-
-class Pace:
-    """Says when the loop is due a turn."""
-
-    def __init__(self) -> None:
-        self._until = time.monotonic() + SLICE_SECONDS
-
-    async def turn(self) -> None:
-        """Give the loop a turn if the slice is over."""
-        if time.monotonic() >= self._until:
-            await asyncio.sleep(0)
-            self._until = time.monotonic() + SLICE_SECONDS
 
 
 def encode(value: object) -> bytes:
