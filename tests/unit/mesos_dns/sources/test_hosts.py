@@ -30,7 +30,7 @@ class Names:
 
 async def until(condition: object) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # type: ignore[operator]  # noqa: ASYNC110 - nothing tells of it
+        while not condition():  # type: ignore[operator]
             await asyncio.sleep(0.001)
 
 

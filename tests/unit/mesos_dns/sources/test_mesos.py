@@ -37,7 +37,7 @@ async def spans(*masters: str, count: int) -> list[float]:
     source = MesosSource(config, Followed().publisher, dice=dice, hosts=Hosts(resolve=no_names))
     running = asyncio.create_task(source.run())
     async with asyncio.timeout(20):
-        while len(dice.spans) < count:  # noqa: ASYNC110 - nothing tells of it
+        while len(dice.spans) < count:
             await asyncio.sleep(0.001)
     running.cancel()
     return dice.spans[:count]

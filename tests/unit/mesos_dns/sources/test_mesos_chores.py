@@ -51,7 +51,7 @@ class Asked:
 
     async def until(self, count: int) -> None:
         async with asyncio.timeout(10):
-            while len(self.asked) < count:  # noqa: ASYNC110 - nothing tells of it
+            while len(self.asked) < count:
                 await asyncio.sleep(0.001)
 
 
