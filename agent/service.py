@@ -61,14 +61,14 @@ class Service:
         self.server: DnsServer | None = None
         self.saved: SavedCatalog | None = None
         self.http: HttpServer | None = None
-        self.view = self._new_view(config.dns or DnsConfig(), 0)
+        self.view: ZoneView
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         """Bind and start everything. Raises OSError when an address can't be bound."""
         config = self.config
-        serial = await self._restore(config)
-        self.view.serial = max(self.view.serial, serial)
+        self.view = await _new_view(config.dns, 0)
+        self.view.serial = max(self.view.serial, await self._restore(config))
         await self._fill(self.view)
         if config.dns is not None:
             self.server = DnsServer(config.dns, Responder(self.view, config.dns, self.dns_counters))
@@ -148,12 +148,9 @@ class Service:
             view.apply(Delta(self.catalog.version, changes))
             await asyncio.sleep(0)
 
-    def _new_view(self, dns: DnsConfig, serial: int) -> ZoneView:
-        return ZoneView(dns, ns_addresses=name_server_addresses(dns.listen), serial=serial)
-
     async def _swap_dns(self, old: DnsConfig | None, new: DnsConfig | None) -> None:
         """A new view and responder; the sockets stay open where their addresses do."""
-        view = self._new_view(new or DnsConfig(), self.view.serial + 1)
+        view = await _new_view(new, self.view.serial + 1)
         await self._fill(view)
         self.catalog.unlisten(self.view.apply)
         self.view = view
@@ -216,6 +213,12 @@ class Service:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+
+
+async def _new_view(dns: DnsConfig | None, serial: int) -> ZoneView:
+    """A view with the name server's addresses; without [dns] the names are still there for look-ups."""
+    addresses = await asyncio.to_thread(name_server_addresses, dns.listen) if dns is not None else []
+    return ZoneView(dns or DnsConfig(), ns_addresses=addresses, serial=serial)
 
 
 def _report(name: str, task: asyncio.Task[None]) -> None:

@@ -1,0 +1,155 @@
+"""agent.service: parts by configuration, reload without a gap, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import dns.asyncquery
+import dns.message
+import dns.query
+import pytest
+
+from agent.config import load
+from agent.service import Service
+
+ZONE = """$ORIGIN corp.example.
+@ 300 SOA ns1 root 1 60 600 86400 60
+@ 300 NS ns1
+ns1 300 A 10.9.9.9
+www 300 A 10.9.9.1
+"""
+
+
+def write(folder: Path, more: str = "", zone: str = ZONE) -> Path:
+    """A configuration that serves one plain zone, without a cluster."""
+    (folder / "corp.zone").write_text(zone)
+    path = folder / "pharos.toml"
+    path.write_text(
+        f'state_dir = "{folder}/state"\ndrain_timeout = "1s"\n'
+        f'[file]\npaths = ["{folder}/corp.zone"]\ninterval = "100ms"\n{more}\n'
+    )
+    return path
+
+
+async def ask(service: Service, name: str) -> dns.message.Message:
+    """One question by UDP."""
+    assert service.server is not None
+    host, port = service.server.addresses[0]
+    return await dns.asyncquery.udp(dns.message.make_query(name, "A"), host, timeout=5, port=port)
+
+
+async def answered(service: Service, name: str, text: str) -> None:
+    """Ask until the answer has the text; 20 s at most."""
+    async with asyncio.timeout(20):
+        while text not in (await ask(service, name)).to_text():
+            await asyncio.sleep(0.01)
+
+
+DNS = '[dns]\nlisten = ["127.0.0.1:0"]\n'
+
+
+@pytest.mark.asyncio
+async def test_sections_that_are_absent_are_roles_that_are_off(tmp_path: Path) -> None:
+    service = Service(await asyncio.to_thread(load, write(tmp_path)))
+    await service.start()
+    try:
+        assert (service.server, service.http, list(service.sources)) == (None, None, ["file"])
+    finally:
+        await service.stop()
+
+
+@pytest.mark.asyncio
+async def test_reload_replaces_what_changed_and_keeps_the_sockets(tmp_path: Path) -> None:
+    path = await asyncio.to_thread(write, tmp_path, DNS + 'domain = "mesos"\n')
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+    try:
+        await answered(service, "www.corp.example", "10.9.9.1")
+        server, serial = service.server, service.view.serial
+        await asyncio.to_thread(write, tmp_path, DNS + 'domain = "prod"\n')
+        assert await service.reload()
+        assert service.server is server
+        assert service.view.serial > serial
+        assert (await ask(service, "nothing.prod")).authority[0].name.to_text() == "prod."
+        await answered(service, "www.corp.example", "10.9.9.1")
+    finally:
+        await service.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_bad_file_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = await asyncio.to_thread(write, tmp_path, DNS)
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+    try:
+        await answered(service, "www.corp.example", "10.9.9.1")
+        await asyncio.to_thread(write, tmp_path, DNS + "tll = 5\n")
+        assert not await service.reload()
+        assert "did you mean 'ttl'" in caplog.text
+        await answered(service, "www.corp.example", "10.9.9.1")
+    finally:
+        await service.stop()
+
+
+@pytest.mark.asyncio
+async def test_an_address_that_is_taken_says_which(tmp_path: Path, free_port: int) -> None:
+    text = f'[dns]\nlisten = ["127.0.0.1:{free_port}"]\n'
+    first = Service(await asyncio.to_thread(load, write(tmp_path, text)))
+    await first.start()
+    (tmp_path / "two").mkdir()
+    second = Service(await asyncio.to_thread(load, write(tmp_path / "two", text)))
+    try:
+        with pytest.raises(OSError, match=rf"\[dns\] listen: can't bind '127.0.0.1:{free_port}'"):
+            await second.start()
+    finally:
+        await second.stop()
+        await first.stop()
+
+
+def test_signals(tmp_path: Path, free_port: int) -> None:
+    """SIGHUP reloads, a bad file changes nothing, SIGTERM ends with 0."""
+    text = f'[dns]\nlisten = ["127.0.0.1:{free_port}"]\n'
+    path = write(tmp_path, text)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agent", "run", "-c", str(path)], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        _until_logged(process, "serving")
+        assert "10.9.9.1" in _answer(free_port, "www.corp.example", "10.9.9.1")
+        write(tmp_path, text + "ttl = 7\n")
+        os.kill(process.pid, signal.SIGHUP)
+        _until_logged(process, "configuration reloaded")
+        assert " 7 IN SOA" in _answer(free_port, "none.mesos", " 7 IN SOA")
+        write(tmp_path, text + "ttl = true\n")
+        os.kill(process.pid, signal.SIGHUP)
+        _until_logged(process, "not reloaded")
+        assert " 7 IN SOA" in _answer(free_port, "none.mesos", " 7 IN SOA")
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stderr.close()
+
+
+def _until_logged(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text in line:
+            return
+    pytest.fail(f"the process ended without saying {text!r}")
+
+
+def _answer(port: int, name: str, text: str) -> str:
+    reply = ""
+    for _ in range(200):
+        reply = dns.query.udp(dns.message.make_query(name, "A"), "127.0.0.1", timeout=5, port=port).to_text()
+        if text in reply:
+            break
+    return reply
