@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from mesos_dns.model import Health
+from tests.conftest import REPOSITORY
 from tests.fakes import replay
 from tests.fakes.followed import Followed
 
+DATA = REPOSITORY / "tests/data/mesos-api"
 GONE = {"TASK_FINISHED", "TASK_FAILED", "TASK_KILLED", "TASK_ERROR", "TASK_LOST", "TASK_DROPPED", "TASK_GONE"}
 GONE |= {"TASK_GONE_BY_OPERATOR"}
 Table = dict[tuple[str, str], dict[str, Any]]
@@ -68,7 +70,7 @@ def expected(snapshot: Path) -> tuple[Table, set[str]]:
 @pytest.mark.parametrize(
     "name", ["main/subscribe.recordio", "extras/subscribe.recordio", "variants/subscribe.recordio"]
 )
-async def test_every_event_of_a_recording(truth: Path, name: str) -> None:
+async def test_every_event_of_a_recording(name: str) -> None:
     followed, table = Followed(), Table()
     player = replay.Replay(followed)
     nodes: dict[tuple[str, str], str] = {}
@@ -166,9 +168,9 @@ def assert_same(task: Any, told: dict[str, Any]) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_fail_over_with_tasks_unchanged_changes_nothing(truth: Path) -> None:
+async def test_a_fail_over_with_tasks_unchanged_changes_nothing() -> None:
     """The near-empty snapshot after the leader's death, then everything comes back as it was."""
-    first, second = connections((truth / "mesos-api/main/subscribe.recordio").read_bytes())
+    first, second = connections(replay.read(DATA / "main.recordio.gz"))
     followed = Followed()
     player = replay.Replay(followed)
     await player.connection(iter(first))
