@@ -67,14 +67,12 @@ def expected(snapshot: Path) -> tuple[Table, set[str]]:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(
-    "name", ["main/subscribe.recordio", "extras/subscribe.recordio", "variants/subscribe.recordio"]
-)
+@pytest.mark.parametrize("name", ["main", "extras", "variants"])
 async def test_every_event_of_a_recording(name: str) -> None:
     followed, table = Followed(), Table()
     player = replay.Replay(followed)
     nodes: dict[tuple[str, str], str] = {}
-    for records in connections((truth / "mesos-api" / name).read_bytes()):
+    for records in connections(replay.read(DATA / f"{name}.recordio.gz")):
         held: set[tuple[str, str]] = set()
 
         def after(at: int, records: list[bytes] = records, held: set[tuple[str, str]] = held) -> None:
