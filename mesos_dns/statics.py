@@ -36,6 +36,8 @@ class StaticZones:
         old = self._sets.pop(key, None)
         if new is not None:
             self._sets[key] = new
+        if old == new:
+            return False
         opened = self._hold_plain(new.zone) if new is not None and new.zone else False
         self._move(key, old, new)
         closed = self._release_plain(old.zone) if old is not None and old.zone else False
