@@ -83,6 +83,7 @@ class TaskIndex:
         if group.canonical and not known:
             mark = _mark(place.task)
             self._unique[mark] = (*self._unique.get(mark, ()), (group, key))
+            self._count_tails(group, place, 1)
         return group
 
     def remove(self, key: Key, shape_key: tuple[object, ...]) -> Group:
@@ -96,6 +97,7 @@ class TaskIndex:
                 self._unique[mark] = left
             else:
                 del self._unique[mark]
+            self._count_tails(group, member.place, -1)
         if not group.members:
             self._close(shape_key, group)
         return group
@@ -179,6 +181,13 @@ class TaskIndex:
             if not held:
                 del self._owners[owner]
                 self._count(owner, -1)
+
+    def _count_tails(self, group: Group, place: TaskPlace, step: int) -> None:
+        """Count the names between a canonical name and its framework, where the agent's id has dots."""
+        if "." in names.unique_suffix(place.task):
+            for owner in self.canonical_owners(group, place):
+                if legal_owner(owner, self._room):
+                    self._count(owner, step)
 
     def _count(self, owner: str, step: int) -> None:
         """Count an owner at each of its ancestors (groups are few, so every ancestor is counted)."""
