@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
-from mesos_dns import api_lookup, api_stream
+from mesos_dns import api_long, api_lookup, api_stream
 from mesos_dns.api_context import ApiContext, ApiCounters
 from mesos_dns.api_document import document
 from mesos_dns.api_shapes import Version
@@ -104,7 +104,11 @@ def _version(context: ApiContext) -> _Handler:
 
 def _hosts(context: ApiContext) -> _Handler:
     async def hosts(request: web.Request) -> web.Response:
-        return _json(api_lookup.hosts(context.view, request.match_info["host"]))
+        name = request.match_info["host"]
+        if api_long.is_long(context.view, name):
+            async with context.enumerations:
+                return _json(await api_long.hosts(context.view, context.catalog, name))
+        return _json(api_lookup.hosts(context.view, name))
 
     return hosts
 
@@ -116,7 +120,11 @@ async def _ports(request: web.Request) -> web.Response:
 
 def _services(context: ApiContext) -> _Handler:
     async def services(request: web.Request) -> web.Response:
-        return _json(api_lookup.services(context.view, request.match_info["service"]))
+        name = request.match_info["service"]
+        if api_long.is_long(context.view, name):
+            async with context.enumerations:
+                return _json(await api_long.services(context.view, context.catalog, name))
+        return _json(api_lookup.services(context.view, name))
 
     return services
 

@@ -8,7 +8,7 @@ the state at the beginning; a change that comes meanwhile may or may not be in i
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Container, Iterable
 from typing import TypeAlias
 
 import msgspec
@@ -106,7 +106,7 @@ def _host(rdata: Rdata, suffix: str) -> str:
 # --- /v1/axfr -------------------------------------------------------------------------------------
 
 
-class _Owners:
+class Owners:
     """Record sets of one type by owner as written. Most owners have one record: it is kept bare."""
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ async def transferred(view: ZoneView, catalog: Catalog) -> AsyncIterator[bytes]:
         "Domain": zone.origin,
     }
     pace = Pace()
-    owners = await _owners(view, catalog, pace)
+    owners = await collected(view, catalog, pace)
     suffix = f".{zone.origin}."
     yield encode(head)[:-1]
     start = b',"Records":{'
@@ -151,29 +151,39 @@ async def transferred(view: ZoneView, catalog: Catalog) -> AsyncIterator[bytes]:
         between = b""
         while sets:
             owner, held = sets.popitem()
-            yield between + encode(f"{owner}{suffix}") + b":" + encode(_texts(held, suffix))
+            yield (
+                between
+                + encode(f"{owner}{suffix}")
+                + b":"
+                + encode(sorted([_text(rdata, suffix) for rdata in served(held)]))
+            )
             between = b","
             await pace.turn()
         yield b"}"
     yield b"}}"
 
 
-async def _owners(view: ZoneView, catalog: Catalog, pace: Pace) -> dict[int, _Owners]:
-    """All records of the cluster's zone by type and owner."""
-    found = {A: _Owners(), AAAA: _Owners(), SRV: _Owners()}
-    for records in (view.cluster_records(), _name_server_records(view)):
+async def collected(
+    view: ZoneView, catalog: Catalog, pace: Pace, wanted: Container[str] | None = None
+) -> dict[int, Owners]:
+    """All records of the cluster's zone by type and owner, or those of the `wanted` folded owners."""
+    found = {A: Owners(), AAAA: Owners(), SRV: Owners()}
+
+    def add(records: Iterable[Record], fit: bool) -> None:
         for owner, rtype, rdata in records:
-            found[rtype].add(owner, rdata, True)
-            await pace.turn()
+            if wanted is None or fold(owner) in wanted:
+                found[rtype].add(owner, rdata, fit)
+
+    for record in view.cluster_records():
+        add((record,), True)
+        await pace.turn()
+    add(_name_server_records(view), True)
     for entity in catalog.entities("records"):
         if isinstance(entity, StaticRecords) and entity.rtype in found:
-            for owner, rtype, rdata in _static_records(view, entity):
-                found[rtype].add(owner, rdata, True)
+            add(_static_records(view, entity), True)
         await pace.turn()
     for place in view.places():
-        fit = view.fit(place)
-        for owner, rtype, rdata in view.task_records(place):
-            found[rtype].add(owner, rdata, fit)
+        add(view.task_records(place), view.fit(place))
         await pace.turn()
     return found
 
@@ -199,12 +209,13 @@ def _static_records(view: ZoneView, entity: StaticRecords) -> list[Record]:
     return [(view.relative(wire, zone), entity.rtype, rdata) for rdata in entity.rdata]
 
 
-def _texts(held: _Single | _Several, suffix: str) -> list[str]:
-    """What is served of a record set: its fit records, or all when none is fit; sorted."""
+def served(held: _Single | _Several | None) -> list[Rdata]:
+    """What is served of a record set: its fit records, or all when none is fit."""
+    if held is None:
+        return []
     if isinstance(held, tuple):
-        return [_text(held[0], suffix)]
-    served = [rdata for rdata, fit in held.items() if fit] or list(held)
-    return sorted([_text(rdata, suffix) for rdata in served])
+        return [held[0]]
+    return [rdata for rdata, fit in held.items() if fit] or list(held)
 
 
 def _text(rdata: Rdata, suffix: str) -> str:

@@ -98,7 +98,7 @@ def facts(row: dict[str, str]) -> tuple[str, str, str, bool]:
 
 
 async def test_every_recorded_request(api: Api) -> None:
-    wrong = []
+    wrong: list[tuple[Any, ...]] = []
     for row in api.recorded.http:
         if row["path"].partition("?")[0].rstrip("/") in OURS and row["status"] in (200, 404):
             continue
