@@ -212,7 +212,8 @@ class StateDirCoordinator:
                     last = now
                     yield dict(now)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), self.poll)
+                async with asyncio.timeout(self.poll):
+                    await changed.wait()
 
     # --- in threads --------------------------------------------------------------------------------
 

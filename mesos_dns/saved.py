@@ -83,7 +83,8 @@ class SavedCatalog:
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), refresh)
+                    async with asyncio.timeout(refresh):  # wait_for may swallow a cancellation (Python 3.11)
+                        await self._changed.wait()
                 await self.save()
                 await asyncio.sleep(max(self._interval, COST_FACTOR * self.last_seconds))
         finally:

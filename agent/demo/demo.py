@@ -73,7 +73,8 @@ async def _demo(seconds: float | None) -> int:
 
             async def show(service: Service) -> None:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(_show(service, marathon, ports), seconds)
+                    async with asyncio.timeout(seconds):
+                        await _show(service, marathon, ports)
 
             code = await serve(config, started=show)
     _say("The end: everything that was started is stopped.")
