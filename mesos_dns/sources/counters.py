@@ -14,6 +14,7 @@ class SourceCounters:
 
     `events` counts by event type (types that are not known count as "other"); `errors` by a short
     kind ("connect", "status", "auth", "framing", "document", "stall", "redirect", "schedulers").
+    `last_event_at` and `last_sync_at` are seconds since the epoch, 0 before the first.
     """
 
     def __init__(self) -> None:

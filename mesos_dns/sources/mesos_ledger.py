@@ -92,6 +92,7 @@ class Ledger:
             self._counters.malformed += 1
             self._complain(f"a record of the event stream is not valid JSON and is skipped: {data[:120]!r}")
             return Want.NOTHING
+        self._counters.last_event_at = time.time()
         handler = self._handlers.get(kind)
         self._counters.events[kind if handler is not None or kind == "HEARTBEAT" else "other"] += 1
         if handler is None:

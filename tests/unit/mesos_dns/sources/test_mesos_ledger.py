@@ -170,6 +170,18 @@ async def test_removed_agents_and_frameworks_stay_while_they_have_tasks() -> Non
     assert cluster.agent_removed(9) == cluster.framework_removed(9) == Want.NOTHING
 
 
+async def test_a_framework_goes_with_its_last_task_however_often_that_changed() -> None:
+    cluster = await two_agents()
+    for healthy in (True, False, True):
+        cluster.event(master.update(1, "TASK_RUNNING", healthy=healthy))
+    cluster.added(master.task(1, on=2))
+    cluster.framework_removed(1)
+    for number in (1, 2, 3):
+        assert cluster.frameworks == {"F1": False}
+        cluster.event(master.update(number, "TASK_KILLED"))
+    assert cluster.frameworks == {}
+
+
 async def test_a_removed_agent_that_returns_stays() -> None:
     cluster = await two_agents()
     cluster.agent_removed(2)
@@ -296,6 +308,8 @@ async def test_random_histories(history: list[tuple[str, Any, Any]]) -> None:
             assert waited & before <= cluster.ids
         else:
             await cluster.sync(*real.state())
+        count = len(cluster.followed.tasks())
+        assert cluster.replay.book.framework_tasks == ({"F1": count} if count else {})
     await cluster.sync(*real.state())
     cluster.replay.now += 101
     cluster.ledger.expire()
