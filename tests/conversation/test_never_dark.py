@@ -88,6 +88,7 @@ class Watch:
         self.wrong: list[tuple[str, object]] = []
         self.asked = 0
         self.changes: list[object] = []
+        self._asking = True
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Watch:
@@ -97,15 +98,14 @@ class Watch:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._task is not None
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        self._asking = False
+        await self._task
 
     def _note(self, delta: Delta) -> None:
         self.changes += [key for key in delta.changes if key[0] != "leadership"]
 
     async def _ask(self) -> None:
-        while True:
+        while self._asking:
             for name, addresses in NAMES.items():
                 found = await ask(self.service, name)
                 self.asked += 1
