@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import random
 
-from mesos_dns.api_lookup import asked_name, target_of, text_of
+from mesos_dns.api_lookup import address_text, asked_name
 from mesos_dns.api_shapes import Host, Service
-from mesos_dns.api_stream import Owners, collected, served
+from mesos_dns.api_stream import Owners, collected
 from mesos_dns.catalog import Catalog
 from mesos_dns.names import AAAA, SRV, A
 from mesos_dns.records import fold
@@ -43,14 +43,13 @@ async def hosts(view: ZoneView, catalog: Catalog, text: str) -> list[Host]:
 async def services(view: ZoneView, catalog: Catalog, text: str) -> list[Service]:
     """As api_lookup.services."""
     name = asked_name(text)
-    origin = view.domain.origin
     records = await collected(view, catalog, Pace(), {_relative(view, name)})
-    sets = records[SRV].sets.values()
-    pairs = dict.fromkeys(target_of(rdata, origin) for held in sets for rdata in served(held))
-    hosts = await collected(view, catalog, Pace(), {_relative(view, fold(target)) for _, target in pairs})
+    told = dict.fromkeys(str(value) for _, served in records[SRV].items() for value in served)
+    pairs = [(target, port) for target, _, port in (value.rpartition(".:") for value in told)]
+    hosts = await collected(view, catalog, Pace(), {_relative(view, fold(target)) for target, _ in pairs})
     return [
-        Service(f"{name}.", f"{target}.", random.choice(family), str(port))
-        for port, target in pairs
+        Service(f"{name}.", f"{target}.", random.choice(family), port)
+        for target, port in pairs
         for family in _addresses(hosts, _relative(view, fold(target)))
     ] or [Service()]
 
@@ -64,6 +63,6 @@ def _addresses(found: dict[int, Owners], owner: str) -> list[list[str]]:
     """The IPv4 and the IPv6 addresses of a folded owner; a family without any is left out."""
     families = []
     for rtype in (A, AAAA):
-        spellings = [held for spelling, held in found[rtype].sets.items() if fold(spelling) == owner]
-        families.append([text_of(rdata) for held in spellings for rdata in served(held)])
+        spellings = [served for spelling, served in found[rtype].items() if fold(spelling) == owner]
+        families.append([address_text(value) for served in spellings for value in served if isinstance(value, bytes)])
     return [list(dict.fromkeys(family)) for family in families if family]

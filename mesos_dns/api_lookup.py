@@ -45,7 +45,7 @@ def services(view: ZoneView, text: str, choose: Callable[[Sequence[str]], str] =
     zone, owner = found
     rows = []
     for rdata in zone.rrset(owner, SRV):
-        port, target = target_of(rdata, zone.origin)
+        port, target = _target(rdata, zone.origin)
         for addresses in _by_family(view, fold(target)):
             rows.append(Service(f"{name}.", f"{target}.", choose(addresses), str(port)))
     return rows or [Service()]
@@ -67,16 +67,15 @@ def _by_family(view: ZoneView, name: str) -> list[list[str]]:
     if found is None:
         return []
     zone, owner = found
-    families = ([text_of(rdata) for rdata in zone.rrset(owner, rtype)] for rtype in (A, AAAA))
+    families = ([_text(rdata) for rdata in zone.rrset(owner, rtype)] for rtype in (A, AAAA))
     return [addresses for addresses in families if addresses]
 
 
-def text_of(rdata: Rdata) -> str:
-    """The text of A or AAAA rdata."""
+def _text(rdata: Rdata) -> str:
     return address_text(rdata) if isinstance(rdata, bytes) else ""
 
 
-def target_of(rdata: Rdata, origin: str) -> tuple[int, str]:
+def _target(rdata: Rdata, origin: str) -> tuple[int, str]:
     """(port, absolute target without trailing dot) of SRV rdata; that of files is in wire form."""
     if isinstance(rdata, bytes):
         return int.from_bytes(rdata[4:6], "big"), name_from_wire(rdata[6:])

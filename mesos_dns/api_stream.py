@@ -8,7 +8,7 @@ the state at the beginning; a change that comes meanwhile may or may not be in i
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Container, Iterable
+from collections.abc import AsyncIterator, Container, Iterable, Iterator
 from typing import TypeAlias
 
 import msgspec
@@ -27,8 +27,12 @@ PIECE_BYTES = 1 << 16
 
 _TYPES = {A: "A", AAAA: "AAAA", SRV: "SRV"}
 
-_Several: TypeAlias = dict[Rdata, bool]
-_Single: TypeAlias = tuple[Rdata, bool]
+Told: TypeAlias = bytes | str
+"""A packed address, or the TARGET:PORT of an SRV record: as a text it is no work for the collector."""
+
+_Held: TypeAlias = Told | dict[Told, bool]
+
+_SHARDS = 64
 
 
 def encode(value: object) -> bytes:
@@ -69,9 +73,9 @@ async def enumerated(view: ZoneView) -> AsyncIterator[bytes]:
     if not frameworks:
         yield b'{"frameworks":null}'
         return
-    seen = set()  # of hashes: a million records themselves would be some hundred megabytes
+    seen = _Seen()
     for record in view.cluster_records():
-        seen.add(hash(record))
+        seen.first(record)
         await pace.turn()
     start = b'{"frameworks":['
     for framework in frameworks:
@@ -84,15 +88,33 @@ async def enumerated(view: ZoneView) -> AsyncIterator[bytes]:
             await pace.turn()
         yield b'],"name":' + encode(framework.name) + b"}"
     yield b"]}"
+    for shard in seen.shards:  # to free a million of numbers at once would hold the loop
+        shard.clear()
+        await pace.turn()
 
 
-def _enumerated_task(view: ZoneView, place: TaskPlace, seen: set[int]) -> EnumeratedTask:
+class _Seen:
+    """Records that were met, by their hashes: the records themselves would be some hundred megabytes.
+    In shards, as one set of a million would hold the loop each time it grows."""
+
+    def __init__(self) -> None:
+        self.shards: list[set[int]] = [set() for _ in range(_SHARDS)]
+
+    def first(self, record: Record) -> bool:
+        """True when the record was not met before."""
+        known = hash(record)
+        shard = self.shards[known % _SHARDS]
+        if known in shard:
+            return False
+        shard.add(known)
+        return True
+
+
+def _enumerated_task(view: ZoneView, place: TaskPlace, seen: _Seen) -> EnumeratedTask:
     suffix = f".{view.domain.origin}."
     records = []
     for record in view.task_records(place):
-        known = hash(record)
-        if known not in seen:
-            seen.add(known)
+        if seen.first(record):
             owner, rtype, rdata = record
             records.append(EnumeratedRecord(owner + suffix, _host(rdata, suffix), _TYPES[rtype]))
     return EnumeratedTask(place.task.name, place.task.id, records or None)
@@ -107,21 +129,45 @@ def _host(rdata: Rdata, suffix: str) -> str:
 
 
 class Owners:
-    """Record sets of one type by owner as written. Most owners have one record: it is kept bare."""
+    """Record sets of one type by owner as written, in `shards`: one dict of a million would hold the
+    loop each time it grows.
+
+    Most owners have one record of a fit task: it is kept bare. Nothing but the few dicts is tracked
+    by the garbage collector, which would go through millions of tuples in one long pass.
+    """
 
     def __init__(self) -> None:
-        self.sets: dict[str, _Single | _Several] = {}
+        self.shards: list[dict[str, _Held]] = [{} for _ in range(_SHARDS)]
 
-    def add(self, owner: str, rdata: Rdata, fit: bool) -> None:
-        held = self.sets.get(owner)
+    def add(self, owner: str, value: Told, fit: bool) -> None:
+        """Put a record in."""
+        shard = self.shards[hash(owner) % _SHARDS]
+        held = shard.get(owner)
         if held is None:
-            self.sets[owner] = (rdata, fit)
+            shard[owner] = value if fit else {value: False}
         elif isinstance(held, dict):
-            held[rdata] = held.get(rdata, False) or fit
-        elif held[0] == rdata:
-            self.sets[owner] = (rdata, held[1] or fit)
-        else:
-            self.sets[owner] = {held[0]: held[1], rdata: fit}
+            held[value] = held.get(value, False) or fit
+        elif held != value:
+            shard[owner] = {held: True, value: fit}
+
+    def items(self) -> Iterator[tuple[str, list[Told]]]:
+        """Owners and what is served of each: its fit records, or all when none is fit."""
+        for shard in self.shards:
+            for owner, held in shard.items():
+                yield owner, _served(held)
+
+    def take(self) -> Iterator[tuple[str, list[Told]]]:
+        """The same, and each is forgotten as soon as it was told."""
+        for shard in self.shards:
+            while shard:
+                owner, held = shard.popitem()
+                yield owner, _served(held)
+
+
+def _served(held: _Held) -> list[Told]:
+    if isinstance(held, dict):
+        return [value for value, fit in held.items() if fit] or list(held)
+    return [held]
 
 
 async def transferred(view: ZoneView, catalog: Catalog) -> AsyncIterator[bytes]:
@@ -147,16 +193,10 @@ async def transferred(view: ZoneView, catalog: Catalog) -> AsyncIterator[bytes]:
     for rtype, name in ((A, "As"), (AAAA, "AAAAs"), (SRV, "SRVs")):
         yield start + encode(name) + b":{"
         start = b","
-        sets = owners.pop(rtype).sets
         between = b""
-        while sets:
-            owner, held = sets.popitem()
-            yield (
-                between
-                + encode(f"{owner}{suffix}")
-                + b":"
-                + encode(sorted([_text(rdata, suffix) for rdata in served(held)]))
-            )
+        for owner, served in owners.pop(rtype).take():
+            texts = sorted([address_text(v) if isinstance(v, bytes) else v for v in served])
+            yield between + encode(owner + suffix) + b":" + encode(texts)
             between = b","
             await pace.turn()
         yield b"}"
@@ -168,11 +208,12 @@ async def collected(
 ) -> dict[int, Owners]:
     """All records of the cluster's zone by type and owner, or those of the `wanted` folded owners."""
     found = {A: Owners(), AAAA: Owners(), SRV: Owners()}
+    suffix = f".{view.domain.origin}."
 
     def add(records: Iterable[Record], fit: bool) -> None:
         for owner, rtype, rdata in records:
             if wanted is None or fold(owner) in wanted:
-                found[rtype].add(owner, rdata, fit)
+                found[rtype].add(owner, _told(rtype, rdata, suffix), fit)
 
     for record in view.cluster_records():
         add((record,), True)
@@ -209,19 +250,13 @@ def _static_records(view: ZoneView, entity: StaticRecords) -> list[Record]:
     return [(view.relative(wire, zone), entity.rtype, rdata) for rdata in entity.rdata]
 
 
-def served(held: _Single | _Several | None) -> list[Rdata]:
-    """What is served of a record set: its fit records, or all when none is fit."""
-    if held is None:
-        return []
-    if isinstance(held, tuple):
-        return [held[0]]
-    return [rdata for rdata, fit in held.items() if fit] or list(held)
-
-
-def _text(rdata: Rdata, suffix: str) -> str:
-    if isinstance(rdata, bytes) and len(rdata) not in (4, 16):
+def _told(rtype: int, rdata: Rdata, suffix: str) -> Told:
+    """An address as it is, an SRV record as TARGET:PORT (rdata of files is in wire form)."""
+    if not isinstance(rdata, bytes):
+        return _host(rdata, suffix)
+    if rtype == SRV:
         return f"{name_from_wire(rdata[6:])}.:{int.from_bytes(rdata[4:6], 'big')}"
-    return _host(rdata, suffix)
+    return rdata
 
 
 # --- /v1/tasks ------------------------------------------------------------------------------------
