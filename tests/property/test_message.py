@@ -1,0 +1,67 @@
+"""Reading queries: what dnspython writes is read as it was meant, and no bytes do harm."""
+
+from __future__ import annotations
+
+import dns.flags
+import dns.message
+import dns.name
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesos_dns.message import Bad, Query, read_query
+from mesos_dns.wire import name_from_wire, name_to_wire
+
+labels = st.lists(st.binary(min_size=1, max_size=63), max_size=5).filter(
+    lambda parts: sum(map(len, parts)) + len(parts) < 255
+)
+names = labels.map(lambda parts: dns.name.Name([*parts, b""]))
+
+
+@given(names, st.integers(0, 65535), st.sampled_from((1, 3, 255)), st.none() | st.integers(0, 65535), st.booleans())
+def test_a_query_is_read_as_it_was_written(
+    name: dns.name.Name, rtype: int, rclass: int, payload: int | None, dnssec_ok: bool
+) -> None:
+    query = dns.message.make_query(name, rtype, rclass)
+    if payload is not None:
+        query.use_edns(0, dns.flags.DO if dnssec_ok else 0, payload)
+    packet = query.to_wire()
+    read = read_query(packet)
+    assert isinstance(read, Query)
+    assert read.id == query.id
+    assert read.name == name.to_wire().lower()
+    assert (read.qtype, read.qclass) == (rtype, rclass)
+    assert read.question == packet[12 : 12 + len(read.question)]
+    assert read.edns == (payload is not None)
+    assert read.payload == (512 if payload is None else max(512, payload))
+    assert read.dnssec_ok == (payload is not None and dnssec_ok)
+
+
+@given(st.binary(max_size=600))
+def test_any_bytes_are_read_or_refused(packet: bytes) -> None:
+    read = read_query(packet)
+    if len(packet) < 12 or packet[2] & 0x80:
+        assert read is None
+    else:
+        assert isinstance(read, Query | Bad)
+        assert read.id == int.from_bytes(packet[:2], "big")
+        assert packet[12:].startswith(read.question)
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters=".", exclude_categories=("Cs",)), min_size=1, max_size=15), max_size=6
+    )
+)
+def test_names_as_text_and_as_bytes(parts: list[str]) -> None:
+    name = ".".join(parts)
+    assert name_from_wire(name_to_wire(name)) == name
+
+
+@given(labels)
+def test_different_bytes_are_different_texts(parts: list[bytes]) -> None:
+    wire = b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+    text = name_from_wire(wire)
+    assert text.count(".") == max(0, len(parts) - 1)
+    assert [part.replace("\udc2e", ".").encode("utf-8", "surrogateescape") for part in text.split(".")] == (
+        parts or [b""]
+    )
