@@ -1,0 +1,121 @@
+"""The exposition: readable by Prometheus, complete, and true of what was counted."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mesos_dns.api_context import ApiContext
+from mesos_dns.metrics import KINDS, entity_counts, exposition
+from mesos_dns.model import App, HealthOverlay, Leadership, StaticRecords, VipAddress
+from mesos_dns.sources.counters import SourceCounters
+from tests.fakes.api import context_of
+from tests.fakes.questions import AGENT, MARATHON, task
+
+pytestmark = pytest.mark.asyncio
+
+
+class Source:
+    """What the metrics look at."""
+
+    def __init__(self) -> None:
+        self.counters = SourceCounters()
+
+
+async def samples(context: ApiContext) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """(name, sorted labels) → value."""
+    text = (await exposition(context)).decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_what_was_counted_is_told() -> None:
+    source = Source()
+    source.counters.events["TASK_ADDED"] = 5
+    source.counters.errors["status"] = 2
+    source.counters.bytes = 1000
+    source.counters.held_agents = 3
+    context = replace(context_of(task(1), task(2)), sources={"mesos": source, "plain": object()}, version="9.9")
+    context.dns_counters.queries["udp", "A"] = 7
+    context.dns_counters.responses["udp", 3] = 4
+    context.dns_counters.responses["tcp", 9] = 1
+    context.dns_counters.forwarded["timeout"] = 6
+    context.dns_counters.reused = 8
+    context.counters.count("/v1/tasks", 200, 0.01)
+    context.counters.in_flight = 2
+    found = await samples(context)
+
+    def value(name: str, **labels: str) -> float:
+        return found[name, tuple(sorted(labels.items()))]
+
+    assert value("pharos_source_connected", source="mesos") == 1
+    assert value("pharos_source_stale_seconds", source="mesos") == 0
+    assert value("pharos_source_entities", source="mesos") == 4
+    assert value("pharos_source_events_total", source="mesos", type="TASK_ADDED") == 5
+    assert value("pharos_source_errors_total", source="mesos", kind="status") == 2
+    assert value("pharos_source_received_bytes_total", source="mesos") == 1000
+    assert value("pharos_source_held_agents", source="mesos") == 3
+    assert value("pharos_catalog_entities", kind="task") == 2
+    assert value("pharos_catalog_entities", kind="app") == 0
+    assert value("pharos_catalog_changes_total") == 4
+    assert value("pharos_dns_queries_total", transport="udp", type="A") == 7
+    assert value("pharos_dns_responses_total", transport="udp", rcode="NXDOMAIN") == 4
+    assert value("pharos_dns_responses_total", transport="tcp", rcode="other") == 1
+    assert value("pharos_dns_forwarded_total", result="timeout") == 6
+    assert value("pharos_dns_answers_reused_total") == 8
+    assert value("pharos_dns_zone_tasks", zone="mesos") == 2
+    assert value("pharos_dns_zone_serial") == context.view.serial
+    assert value("pharos_api_requests_total", endpoint="/v1/tasks", status="200") == 1
+    assert value("pharos_api_request_seconds_bucket", endpoint="/v1/tasks", le="0.005") == 0
+    assert value("pharos_api_request_seconds_bucket", endpoint="/v1/tasks", le="0.025") == 1
+    assert value("pharos_api_request_seconds_bucket", endpoint="/v1/tasks", le="+Inf") == 1
+    assert value("pharos_api_request_seconds_sum", endpoint="/v1/tasks") == 0.01
+    assert value("pharos_api_requests_in_flight") == 2
+    assert value("pharos_api_build_info", version="9.9") == 1
+    assert value("process_resident_memory_bytes") > 0
+    assert all(labels != (("source", "plain"),) for _, labels in found)
+
+
+async def test_a_lost_source_is_stale() -> None:
+    context = context_of()
+    status = context.catalog.sources["mesos"]
+    status.connected, status.since = False, 0.0
+    found = await samples(context)
+    assert found["pharos_source_connected", (("source", "mesos"),)] == 0
+    assert found["pharos_source_stale_seconds", (("source", "mesos"),)] > 1e9
+
+
+async def test_exposition_is_what_prometheus_accepts() -> None:
+    """Every family has help and type once, its samples together, and names and units as Prometheus asks."""
+    text = (await exposition(context_of(task(1)))).decode()
+    helps = re.findall(r"^# HELP (\S+) (.+)$", text, re.MULTILINE)
+    types = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE)
+    assert [name for name, _ in helps] == [name for name, _ in types]
+    assert len(helps) == len({name for name, _ in helps})
+    assert all(what for _, what in helps)
+    for name, kind in types:
+        assert re.fullmatch(r"(pharos_(source|catalog|dns|api)|process)_[a-z0-9_]+", name)
+        assert name.endswith("_total") == (kind == "counter")
+    assert text.endswith("\n")
+
+
+async def test_every_kind_is_counted() -> None:
+    entities = (
+        MARATHON,
+        AGENT,
+        task(1),
+        Leadership(),
+        App("/a"),
+        HealthOverlay("f", "t"),
+        VipAddress("v", "11.0.0.1"),
+        StaticRecords("a.", 1, 60, ()),
+    )
+    assert {entity.key[0] for entity in entities} == set(KINDS)
+    assert entity_counts(entities) == dict.fromkeys(KINDS, 1)
+    assert entity_counts(()) == dict.fromkeys(KINDS, 0)
