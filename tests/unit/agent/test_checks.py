@@ -41,7 +41,7 @@ MASTER = "expected HOST:PORT or http(s)://HOST:PORT, got "
         (MESOS + "auth = 'iam'", 'mesos.iam_config_file: auth = "iam" needs the service account file'),
         (MESOS + "cert_file = 'x'", "mesos.key_file: cert_file is set: cert_file and key_file go together"),
         (MESOS + "timeout = 0", "mesos.timeout: expected more than zero"),
-        ("drain_timeout = inf", "drain_timeout: expected at most ten years"),
+        ("drain_timeout = '4000d'", "drain_timeout: expected at most ten years"),
         ("[api]\nkey_file = 'x'", "api.cert_file: key_file is set: cert_file and key_file go together"),
         ("[admin]\nkey_file = 'x'", "admin.cert_file: key_file is set: cert_file and key_file go together"),
         (
