@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 REWRITES_PER_AGE = 24
 """An unchanged catalog is written this many times per `max_age`, to keep its as-of time true."""
 
+SETTLE = 1.0
+"""Seconds from the first change to its save: the rest of a snapshot that is just arriving comes with it."""
+
 COST_FACTOR = 30
 """A pause after a save is at least this many times the save: at most 3 % of a core goes into saving."""
 
@@ -52,6 +55,7 @@ class SavedCatalog:
         self._extra = extra
         self._changed = asyncio.Event()
         self._saving = asyncio.Lock()
+        self._saved_version = 0
         self._complaint = ""
 
     async def restore(self) -> Mapping[str, int | str]:
@@ -73,18 +77,22 @@ class SavedCatalog:
             status.since = source.as_of
             age = max(0.0, time.time() - source.as_of)
             log.info("restored source=%s entities=%d age=%.0fs", name, len(source.entities), age)
+        self._saved_version = self._catalog.version
         return saved.extra
 
     async def run(self) -> None:
         """Save when the catalog changed, at most every `interval`, until cancelled."""
         refresh = max(self._interval, self.file.max_age / REWRITES_PER_AGE)
-        self._changed.set()
+        if self._catalog.version != self._saved_version:
+            self._changed.set()
         self._catalog.listen(self._note, replay=False)
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(refresh):  # wait_for may swallow a cancellation (Python 3.11)
                         await self._changed.wait()
+                if self._changed.is_set():
+                    await asyncio.sleep(min(SETTLE, self._interval))
                 await self.save()
                 await asyncio.sleep(max(self._interval, COST_FACTOR * self.last_seconds))
         finally:
@@ -94,6 +102,7 @@ class SavedCatalog:
         """Save now; False (logged once per reason, counted) when the disk does not take it."""
         async with self._saving:
             self._changed.clear()
+            version = self._catalog.version
             began = time.monotonic()
             try:
                 self.last_size = await self._write()
@@ -102,6 +111,7 @@ class SavedCatalog:
                 return False
             self.last_seconds = time.monotonic() - began
             self.last_save_at = time.time()
+            self._saved_version = version
             self.saves += 1
             self._complaint = ""
             return True
