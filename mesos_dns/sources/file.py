@@ -118,7 +118,7 @@ class FileSource:
         return True
 
     def _refuse(self, path: str, watched: _Watched, reason: str) -> None:
-        kept = "what it last said stays" if watched.good is not None else "nothing of it is served yet"
+        kept = "what it last said stays" if watched.good is not None else "it was not read since the start"
         problem = f"{path}: {reason}; {kept}"
         if problem != watched.problem:
             self.counters.errors["document"] += 1

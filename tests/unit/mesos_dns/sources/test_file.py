@@ -182,7 +182,7 @@ async def test_one_bad_file_does_not_hold_up_the_others(tmp_path: Path) -> None:
         assert publish.data("a.mesos.") == (A1,)
         connected, synced, detail = publish.marks[-1]
         assert (connected, synced) == (False, True)
-        assert f"{absent}: No such file or directory; nothing of it is served yet" in detail
+        assert f"{absent}: No such file or directory; it was not read since the start" in detail
         assert f"{folder}: " in detail
         assert "nul" in detail
 
