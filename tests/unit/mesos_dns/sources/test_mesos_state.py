@@ -36,6 +36,17 @@ def test_other_ports_are_refused(text: str) -> None:
         state.parse_ports(text)
 
 
+@pytest.mark.parametrize("text", ["[" + " " * 1_000_000, "[" + " ," * 500_000, "[1-2" * 250_000, "[1-2," * 200_000])
+def test_long_nonsense_is_refused_in_no_time(text: str) -> None:
+    with pytest.raises(Malformed):
+        state.parse_ports(text)
+
+
+def test_blanks() -> None:
+    assert state.parse_ports(" [ 1-2 ,3-4 ] ") == ((1, 2), (3, 4))
+    assert state.parse_ports("[ ]") == state.parse_ports("[]") == ()
+
+
 @given(st.text(max_size=30))
 def test_any_ports_text(text: str) -> None:
     try:
