@@ -12,7 +12,7 @@ from mesos_dns.model import canonical_address
 _LOCAL = re.compile(r"(\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
 
 
-def interface_addresses(proc: Path = Path("/proc/net")) -> list[str]:
+def interface_addresses(proc: Path = Path("/proc/self/net")) -> list[str]:
     """Every address of the machine but loopback and link-local, IPv4 first; empty where /proc does not tell."""
     found: dict[str, None] = {}
     try:
@@ -32,7 +32,7 @@ def _publishable(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool
     return not address.is_loopback and not address.is_link_local
 
 
-def name_server_addresses(listen: tuple[str, ...], proc: Path = Path("/proc/net")) -> list[str]:
+def name_server_addresses(listen: tuple[str, ...], proc: Path = Path("/proc/self/net")) -> list[str]:
     """The addresses that the name server's own name gets (mesos-dns: those it listens on, or, for a
     wildcard, every interface's but loopback)."""
     found: dict[str, None] = {}

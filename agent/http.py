@@ -11,6 +11,7 @@ import logging
 import ssl
 import time
 from http import HTTPStatus
+from typing import cast
 
 from aiohttp import web, web_response
 from aiohttp.typedefs import Handler
@@ -222,9 +223,9 @@ class _Refusal(asyncio.Protocol):
     """A connection too many: told so and closed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.write(_BUSY)
-        transport.close()
+        stream = cast(asyncio.Transport, transport)  # what create_server makes; uvloop's is no subclass
+        stream.write(_BUSY)
+        stream.close()
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:

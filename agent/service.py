@@ -24,21 +24,23 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from mesos_dns.api import ApiContext
-from mesos_dns.publish import CatalogPublisher
-from mesos_dns.saved import SavedCatalog
-
 from agent import notify
 from agent.addresses import name_server_addresses
 from agent.config import Config, ConfigError, load
 from agent.http import HttpServer
+from mesos_dns.api import ApiContext
 from mesos_dns.catalog import SYNC_SLICE, Catalog, Delta
 from mesos_dns.config import DnsConfig
+from mesos_dns.publish import CatalogPublisher
 from mesos_dns.respond import DnsCounters, Responder
+from mesos_dns.saved import SavedCatalog
 from mesos_dns.server import DnsServer
 from mesos_dns.zone import ZoneView
 
 log = logging.getLogger(__name__)
+
+SETTLE = 600
+"""Seconds in which the first snapshots are expected."""
 
 _PARTS = ("mesos", "file", "dns", "api", "admin")
 """Sections whose change replaces a part of the running process."""
@@ -62,6 +64,7 @@ class Service:
         self.saved: SavedCatalog | None = None
         self.http: HttpServer | None = None
         self.view: ZoneView
+        self.context: ApiContext
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
@@ -73,8 +76,10 @@ class Service:
         if config.dns is not None:
             self.server = DnsServer(config.dns, Responder(self.view, config.dns, self.dns_counters))
             await self.server.start()
+        self.context = self._new_context()
         await self._start_http(config)
         self._start_sources(config, {"mesos", "file"})
+        self._spawn("settle", self._settle())
         if self.saved is not None:
             self._spawn("saved", self.saved.run())
         self._spawn("watchdog", notify.watchdog())
@@ -110,12 +115,15 @@ class Service:
         try:
             if "dns" in changed:
                 await self._swap_dns(old.dns, new.dns)
-            if changed & {"dns", "api", "admin"}:
+            if changed & {"api", "admin"}:
                 await self._swap_http(new)
         except OSError as error:
             log.error("configuration reloaded only in part: %s", error)
         for name in changed & {"mesos", "file"}:
             await self._end(name)
+            if getattr(new, name) is None:  # told to be off: what it said is no longer wanted
+                self.sources.pop(name, None)
+                await self.catalog.forget(name)
         self._start_sources(new, changed)
         log.info("configuration reloaded changed=%s", ",".join(sorted(changed)) or "nothing")
         return True
@@ -153,7 +161,8 @@ class Service:
         view = await _new_view(new, self.view.serial + 1)
         await self._fill(view)
         self.catalog.unlisten(self.view.apply)
-        self.view = view
+        self.view = self.context.view = view
+        self.context.dns = new or DnsConfig()
         responder = Responder(view, new, self.dns_counters) if new is not None else None
         same_sockets = old is not None and new is not None and old.listen == new.listen
         if self.server is not None and responder is not None and new is not None and same_sockets:
@@ -169,7 +178,7 @@ class Service:
     async def _start_http(self, config: Config) -> None:
         if config.api is None and config.admin is None:
             return
-        self.http = HttpServer(self._context(), config)
+        self.http = HttpServer(self.context, config)
         await self.http.start()
 
     async def _swap_http(self, config: Config) -> None:
@@ -178,7 +187,7 @@ class Service:
             self.http = None
         await self._start_http(config)
 
-    def _context(self) -> ApiContext:
+    def _new_context(self) -> ApiContext:
         return ApiContext(
             view=self.view,
             catalog=self.catalog,
@@ -189,6 +198,15 @@ class Service:
             started=self.started,
             config_path=str(self.config_path or ""),
         )
+
+    async def _settle(self) -> None:
+        """Once the first snapshots are in, take them out of garbage collection for good: looking through
+        100,000 tasks for cycles that can't be there stalls the loop for half a second."""
+        for _ in range(SETTLE):
+            if all(status.synced for status in self.catalog.sources.values()):
+                break
+            await asyncio.sleep(1)
+        gc.freeze()
 
     def _start_sources(self, config: Config, names: set[str]) -> None:
         if "file" in names and config.file is not None:

@@ -98,6 +98,12 @@ class Catalog:
             self._said[source] = {}
         return self.sources[source]
 
+    async def forget(self, source: str) -> None:
+        """A source is no longer configured: what it said goes, and it is no longer listed."""
+        await self.sync(source, Sync())
+        self._order.remove(source)
+        del self.sources[source], self._said[source]
+
     def mark(self, source: str, *, connected: bool, synced: bool | None = None, detail: str = "") -> None:
         """Record a source's standing; what it said stays as it is."""
         status = self.sources[source]

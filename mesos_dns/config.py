@@ -117,7 +117,9 @@ class MesosConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class DnsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[dns]`: the authoritative server, its names and where other names are forwarded."""
 
-    listen: Annotated[tuple[Listen, ...], Meta(description="addresses for UDP and TCP; empty: names for the lookup API only")] = ("0.0.0.0:53",)
+    listen: Annotated[
+        tuple[Listen, ...], Meta(description="addresses for UDP and TCP; empty: names for the lookup API only")
+    ] = ("0.0.0.0:53",)
     domain: Annotated[str, Meta(min_length=1, description="the cluster's domain")] = "mesos"
     ttl: Annotated[int, Meta(ge=0, le=2147483647, description="seconds, of records in `domain`")] = 60
     srv_weight: Annotated[int, Meta(ge=0, le=65535, description="weight of SRV records (priority is 0)")] = 1

@@ -177,7 +177,7 @@ def _rdata(texts: list[str]) -> set[str]:
 
 def test_recorded_records_are_served(case: Case) -> None:
     """The same record set and TTL wherever mesos-dns answered with records."""
-    wrong = []
+    wrong: list[tuple[Any, ...]] = []
     for row, got in zip(case.rows, case.answers, strict=True):
         if row["rcode"] != "NOERROR" or not row["answers"]:
             continue

@@ -12,6 +12,7 @@ from pathlib import Path
 import dns.asyncquery
 import dns.message
 import dns.query
+import dns.rcode
 import pytest
 
 from agent.config import load
@@ -77,6 +78,21 @@ async def test_reload_replaces_what_changed_and_keeps_the_sockets(tmp_path: Path
         assert service.view.serial > serial
         assert (await ask(service, "nothing.prod")).authority[0].name.to_text() == "prod."
         await answered(service, "www.corp.example", "10.9.9.1")
+    finally:
+        await service.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_role_that_a_reload_turns_off_is_off(tmp_path: Path) -> None:
+    path = await asyncio.to_thread(write, tmp_path, DNS + '[api]\nlisten = ["127.0.0.1:0"]\n')
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+    try:
+        await answered(service, "www.corp.example", "10.9.9.1")
+        await asyncio.to_thread(path.write_text, f'state_dir = "{tmp_path}/state"\n{DNS}')
+        assert await service.reload()
+        assert (await ask(service, "www.corp.example")).rcode() == dns.rcode.REFUSED
+        assert (service.http, list(service.sources), list(service.catalog.sources)) == (None, [], [])
     finally:
         await service.stop()
 

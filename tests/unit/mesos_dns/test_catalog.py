@@ -410,3 +410,15 @@ def test_repr_shows_the_state() -> None:
     catalog = Catalog()
     catalog.register("mesos")
     assert repr(catalog) == "<Catalog version=0 entities=0 sources=['mesos']>"
+
+
+@pytest.mark.asyncio
+async def test_a_source_that_is_forgotten_takes_its_words_along() -> None:
+    catalog, seen = watched("mesos", "marathon")
+    catalog.publish("mesos", Put(node("a", "1")))
+    catalog.publish("mesos", Put(node("b")))
+    catalog.publish("marathon", Put(node("a", "2")))
+    await catalog.forget("mesos")
+    await asyncio.sleep(0)
+    assert seen.copy == {node("a").key: node("a", "2")}
+    assert list(catalog.sources) == ["marathon"]
