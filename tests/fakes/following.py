@@ -44,7 +44,7 @@ class Following(Followed):
         """Wait until `condition` holds; fails after `limit` seconds with what there is."""
         try:
             async with asyncio.timeout(limit):
-                while not condition():  # noqa: ASYNC110 - the catalog is only looked at
+                while not condition():
                     await asyncio.sleep(0.005)
         except TimeoutError:
             status = self.catalog.sources["mesos"]
