@@ -70,7 +70,7 @@ class Service:
     async def start(self) -> None:
         """Bind and start everything. Raises OSError when an address can't be bound."""
         config = self.config
-        self.view = await _new_view(config.dns, 0)
+        self.view = await self._new_view(config.dns, 0)
         self.view.serial = max(self.view.serial, await self._restore(config))
         await self._fill(self.view)
         if config.dns is not None:
@@ -158,7 +158,7 @@ class Service:
 
     async def _swap_dns(self, old: DnsConfig | None, new: DnsConfig | None) -> None:
         """A new view and responder; the sockets stay open where their addresses do."""
-        view = await _new_view(new, self.view.serial + 1)
+        view = await self._new_view(new, self.view.serial + 1)
         await self._fill(view)
         self.catalog.unlisten(self.view.apply)
         self.view = self.context.view = view
@@ -174,6 +174,16 @@ class Service:
         if responder is not None and new is not None:
             self.server = DnsServer(new, responder)
             await self.server.start()
+
+    async def _new_view(self, dns: DnsConfig | None, serial: int) -> ZoneView:
+        """A view with the name server's addresses; without [dns] the names are still there for look-ups."""
+        addresses = await asyncio.to_thread(name_server_addresses, dns.listen) if dns is not None else []
+        return ZoneView(dns or DnsConfig(), ns_addresses=addresses, serial=serial, known=self._known)
+
+    def _known(self) -> bool:
+        """True unless there is a cluster to follow of which nothing was heard, now or before a restart."""
+        status = self.catalog.sources.get("mesos")
+        return status is None or status.synced or status.restored
 
     async def _start_http(self, config: Config) -> None:
         if config.api is None and config.admin is None:
@@ -231,12 +241,6 @@ class Service:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
-
-
-async def _new_view(dns: DnsConfig | None, serial: int) -> ZoneView:
-    """A view with the name server's addresses; without [dns] the names are still there for look-ups."""
-    addresses = await asyncio.to_thread(name_server_addresses, dns.listen) if dns is not None else []
-    return ZoneView(dns or DnsConfig(), ns_addresses=addresses, serial=serial)
 
 
 def _report(name: str, task: asyncio.Task[None]) -> None:

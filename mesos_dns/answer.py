@@ -312,6 +312,9 @@ class _Builder:
 
     def _negative(self, rcode: int) -> Answer:
         zone = self.zone
+        if not zone.plain and not self.view.known():
+            # Nobody has told yet what runs: a name's absence would be a guess that clients keep.
+            return Answer(SERVFAIL, [], aa=False)
         soa = zone.soa(self.view.serial)
         record = zone.wire + _RR(SOA, IN, zone.negative_ttl, len(soa)) + soa
         return Answer(rcode, self.records, authority=[record], rotate=False)

@@ -43,12 +43,20 @@ PTR_MASTER, PTR_NODE, PTR_TASK, PTR_FRAMEWORK = range(4)
 
 
 class ZoneView:
-    """See the module. `serial` grows with every change that touches a record."""
+    """See the module. `serial` grows with every change that touches a record; `known` tells whether
+    anybody has said yet what runs in the cluster (until then no name is said to be absent)."""
 
     def __init__(
-        self, config: DnsConfig, *, ns_addresses: Iterable[str] = (), touch: Touch | None = None, serial: int = 0
+        self,
+        config: DnsConfig,
+        *,
+        ns_addresses: Iterable[str] = (),
+        touch: Touch | None = None,
+        serial: int = 0,
+        known: Callable[[], bool] = lambda: True,
     ) -> None:
         self.config = config
+        self.known = known
         self.rules = Rules(config.ip_sources, config.enforce_rfc952, name_server_of(config))
         self.serial = max(serial, int(time.time()))
         self.refused = 0

@@ -76,7 +76,7 @@ async def known(service: Service) -> None:
     """Wait for the eight tasks to be in DNS."""
     async with asyncio.timeout(20):
         for name, addresses in NAMES.items():
-            while await ask(service, name) != addresses:
+            while await ask(service, name) != addresses:  # SERVFAIL until the first snapshot is in
                 await asyncio.sleep(0.01)
 
 
@@ -180,6 +180,16 @@ async def test_all_masters_gone_and_a_restart_without_them(tmp_path: Path) -> No
         status = service.catalog.sources["mesos"]
         assert (status.stale, status.restored) == (True, True)
         assert service.view.serial >= serial
+
+
+async def test_no_name_is_absent_before_anybody_said_what_runs(tmp_path: Path) -> None:
+    async with cluster() as sim:
+        sim.faults.unavailable = "recovering"
+        async with serving(config_text(tmp_path, sim.urls)) as service:
+            assert await ask(service, "app-0.marathon.mesos") == "SERVFAIL"
+            sim.faults.clear()
+            await known(service)
+            assert await ask(service, "nothing.marathon.mesos") == "NXDOMAIN"
 
 
 async def test_a_change_is_in_dns_and_a_bad_task_costs_only_itself(tmp_path: Path) -> None:
