@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from mesos_dns.message import AA, ANY_CLASS, AXFR, BADVERS, IN, IXFR, NXDOMAIN, QR, RD, TC, Bad, Query
+from mesos_dns.message import AA, ANY_CLASS, AXFR, BADVERS, IN, IXFR, NXDOMAIN, QR, RD, SERVFAIL, TC, Bad, Query
 from mesos_dns.names import AAAA, ANY, CNAME, NS, PTR, SOA, SRV, A, Rdata
 from mesos_dns.records import fold
 from mesos_dns.served import Zone
