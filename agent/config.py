@@ -55,13 +55,7 @@ class ConfigError(Exception):
 
 def load(path: Path) -> Config:
     """Read and check the file; files that it names must be readable. Raises ConfigError."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(str(path), [Problem("", f"can't read the file: {error.strerror}")]) from error
-    if len(raw) > _MAX_BYTES:
-        raise ConfigError(str(path), [Problem("", f"larger than {_MAX_BYTES} bytes: this is no configuration file")])
+    raw = read(path)
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
@@ -71,6 +65,18 @@ def load(path: Path) -> Config:
     if missing := list(checks.file_problems(config)):
         raise ConfigError(str(path), missing)
     return config
+
+
+def read(path: Path) -> bytes:
+    """A configuration file's bytes, 1 MiB at most. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(str(path), [Problem("", f"can't read the file: {error.strerror}")]) from error
+    if len(raw) > _MAX_BYTES:
+        raise ConfigError(str(path), [Problem("", f"larger than {_MAX_BYTES} bytes: this is no configuration file")])
+    return raw
 
 
 def load_text(text: str, name: str) -> Config:

@@ -16,9 +16,9 @@ import msgspec
 
 from agent.checks import Problem
 from agent.config import ConfigError, load_text
+from agent.config import read as read_file
 from agent.mesos_dns_json import DEFAULTS, read
 
-_MAX_BYTES = 1 << 20
 _PAIRED = {"mesos.cert_file": "CertFile", "mesos.key_file": "KeyFile", "mesos.iam_config_file": "IAMConfigFile"}
 """Keys that other keys ask for when they are not there."""
 
@@ -32,14 +32,7 @@ class Imported(msgspec.Struct, frozen=True):
 
 def import_file(path: Path) -> Imported:
     """Convert a file. Raises ConfigError naming file and key."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(str(path), [Problem("", f"can't read the file: {error.strerror}")]) from error
-    if len(raw) > _MAX_BYTES:
-        raise ConfigError(str(path), [Problem("", f"larger than {_MAX_BYTES} bytes: this is no configuration file")])
-    return convert(raw, str(path))
+    return convert(read_file(path), str(path))
 
 
 def convert(raw: bytes, name: str, nameservers: Callable[[], Sequence[str]] | None = None) -> Imported:
