@@ -103,14 +103,16 @@ entities: st.SearchStrategy[Entity] = st.one_of(tasks, tasks, tasks, nodes, fram
 Step = tuple[dict[Key, Entity], set[int]]
 """Entities to put, and which of the keys that are there (by number) to drop, in one delta."""
 
-steps: st.SearchStrategy[list[Step]] = st.lists(
-    st.tuples(
-        st.lists(entities, max_size=8).map(lambda found: {entity.key: entity for entity in found}),
-        st.sets(st.integers(0, 20), max_size=4),
-    ),
-    min_size=1,
-    max_size=6,
-)
+
+def stories(of: st.SearchStrategy[Entity], size: int = 8) -> st.SearchStrategy[list[Step]]:
+    """A few deltas of these entities, one after the other."""
+    several = st.lists(of, max_size=size).map(lambda found: {entity.key: entity for entity in found})
+    return st.lists(st.tuples(several, st.sets(st.integers(0, 20), max_size=4)), min_size=1, max_size=6)
+
+
+steps = stories(entities)
+file_steps = stories(statics(), 3)
+"""Records from files only, one or few at a time: zones, wildcards and delegations come and go."""
 
 
 def advance(state: dict[Key, Entity], step: Step) -> dict[Key, tuple[Entity | None, Entity | None]]:

@@ -16,7 +16,7 @@ from mesos_dns.respond import Forward, Responder
 from mesos_dns.wire import IllegalName, name_to_wire
 from mesos_dns.zone import ZoneView
 from tests.fakes.questions import responder_of, task
-from tests.fakes.worlds import Step, advance, steps
+from tests.fakes.worlds import Step, advance, file_steps, steps
 
 TYPES = (1, 2, 5, 6, 12, 16, 28, 33, 43, 65, 255, 252, 4711)
 FIXED = (
@@ -96,8 +96,8 @@ def in_order(part: list[dns.rrset.RRset]) -> list[dns.rrset.RRset]:
     return part
 
 
-@settings(max_examples=25)
-@given(steps, st.sampled_from(("ignore", "exclude-unhealthy")))
+@settings(max_examples=60)
+@given(steps | file_steps, st.sampled_from(("ignore", "exclude-unhealthy")))
 def test_a_kept_answer_never_survives_a_change(story: list[Step], health: str) -> None:
     config = DnsConfig(health="ignore" if health == "ignore" else "exclude-unhealthy")
     view, state = ZoneView(config, ns_addresses=("127.0.0.1",)), dict[Key, Entity]()
