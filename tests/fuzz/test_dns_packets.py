@@ -1,0 +1,106 @@
+"""Untrusted packets: the kept corpus replayed, and mutations of it, through the responder and the forwarder's check.
+
+Each file of corpus/dns-packets is one packet in hexadecimal, `#` beginning a comment that says why it is
+kept. A packet that ever broke something is added there. PHAROS_SOAK makes the second test long.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import dns.exception
+import dns.message
+import pytest
+
+from mesos_dns.forward import _matches
+from mesos_dns.message import question_end
+from mesos_dns.respond import Forward, Responder
+from mesos_dns.wire import name_to_wire
+from tests.fakes.questions import packet, responder_of, soa, static, task
+
+CORPUS = sorted((Path(__file__).parent / "corpus" / "dns-packets").glob("*.hex"))
+ROUNDS = 200_000 if os.environ.get("PHAROS_SOAK") else 4_000
+
+
+@pytest.fixture(scope="module")
+def responders() -> list[Responder]:
+    """One that refuses other names, one that forwards them."""
+    zone = "example.org."
+    entities = (
+        *(task(number, "w" * 63, host_ports=(1,)) for number in range(3)),
+        *(task(number + 3, host_ports=(31000 + number,)) for number in range(40)),
+        static("example.org.", "SOA", soa(), zone=zone),
+        static("*.example.org.", "CNAME", name_to_wire("web.marathon.mesos"), zone=zone),
+        static("sub.example.org.", "NS", name_to_wire("ns.sub.example.org"), zone=zone),
+    )
+    return [responder_of(*entities), responder_of(*entities, forward=("192.0.2.53",))]
+
+
+def load(path: Path) -> bytes:
+    """A corpus file's packet."""
+    return bytes.fromhex("".join(line.partition("#")[0] for line in path.read_text().splitlines()))
+
+
+def check(responder: Responder, query: bytes) -> None:
+    """No exception; a reply is to this query, is no larger than allowed and can be read to its last byte."""
+    for transport, limit in (("udp", 1232), ("tcp", 65535)):
+        reply = responder.respond(query, transport)
+        if reply is None:
+            assert len(query) < 12 or query[2] & 0x80
+            continue
+        if isinstance(reply, Forward):
+            reply = responder.failure(reply.query, 2, transport)
+        assert reply[:2] == query[:2]
+        assert reply[2] & 0x80
+        assert len(reply) <= limit
+        if not reply[2] & 0x78:
+            dns.message.from_wire(reply, ignore_trailing=False)
+    assert question_end(query) <= len(query)
+    assert _matches(query, query) in (True, False)
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_corpus(responders: list[Responder], path: Path) -> None:
+    for responder in responders:
+        check(responder, load(path))
+
+
+def test_mutations(responders: list[Responder]) -> None:
+    seed = random.randrange(1 << 32) if os.environ.get("PHAROS_SOAK") else 5
+    print(f"seed={seed}")
+    chance = random.Random(seed)
+    names = ("web.marathon.mesos", "_web._tcp.marathon.mesos", "x.example.org", "a.sub.example.org", "example.net")
+    kept = [load(path) for path in CORPUS]
+    kept += [packet(name, rtype, payload=1232) for name in names for rtype in ("A", "SRV", "ANY", "SOA")]
+    for _ in range(ROUNDS):
+        check(chance.choice(responders), mutated(chance, kept))
+
+
+def mutated(chance: random.Random, kept: list[bytes]) -> bytes:
+    """A packet with bytes flipped, cut, repeated, or spliced with another one."""
+    query = bytearray(chance.choice(kept))
+    for _ in range(chance.randrange(4)):
+        kind = chance.randrange(5)
+        at = chance.randrange(len(query) + 1)
+        if kind == 0 and query:
+            query[at % len(query)] = chance.randrange(256)
+        elif kind == 1:
+            del query[at:]
+        elif kind == 2:
+            query[at:at] = chance.randbytes(chance.randrange(8))
+        elif kind == 3:
+            other = chance.choice(kept)
+            query[at:] = other[chance.randrange(len(other) + 1) :]
+        else:
+            query[4:12] = bytes(chance.choice((0, 0, 0, 1, 1, 2, 255)) for _ in range(8))
+    return bytes(query)
+
+
+def test_the_corpus_is_there() -> None:
+    assert len(CORPUS) >= 10
+    for path in CORPUS:
+        assert path.read_text().startswith("# "), f"{path.name} does not say why it is kept"
+    with pytest.raises(dns.exception.DNSException):
+        dns.message.from_wire(b"")
