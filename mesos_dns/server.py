@@ -261,7 +261,7 @@ class _TcpConnection(asyncio.Protocol):
         counters = self._responder.counters
         if len(self._connections) >= self._limit:
             counters.tcp_refused += 1
-            transport.abort()
+            self.abort()
             return
         counters.tcp_connections += 1
         self._connections.add(self)

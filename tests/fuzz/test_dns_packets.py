@@ -16,6 +16,7 @@ import pytest
 
 from mesos_dns.forward import _matches
 from mesos_dns.message import question_end
+from mesos_dns.model import Entity
 from mesos_dns.respond import Forward, Responder
 from mesos_dns.wire import name_to_wire
 from tests.fakes.questions import packet, responder_of, soa, static, task
@@ -28,13 +29,13 @@ ROUNDS = 200_000 if os.environ.get("PHAROS_SOAK") else 4_000
 def responders() -> list[Responder]:
     """One that refuses other names, one that forwards them."""
     zone = "example.org."
-    entities = (
+    entities: list[Entity] = [
         *(task(number, "w" * 63, host_ports=(1,)) for number in range(3)),
         *(task(number + 3, host_ports=(31000 + number,)) for number in range(40)),
         static("example.org.", "SOA", soa(), zone=zone),
         static("*.example.org.", "CNAME", name_to_wire("web.marathon.mesos"), zone=zone),
         static("sub.example.org.", "NS", name_to_wire("ns.sub.example.org"), zone=zone),
-    )
+    ]
     return [responder_of(*entities), responder_of(*entities, forward=("192.0.2.53",))]
 
 

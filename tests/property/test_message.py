@@ -5,6 +5,8 @@ from __future__ import annotations
 import dns.flags
 import dns.message
 import dns.name
+import dns.rdataclass
+import dns.rdatatype
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,14 +23,16 @@ names = labels.map(lambda parts: dns.name.Name([*parts, b""]))
 def test_a_query_is_read_as_it_was_written(
     name: dns.name.Name, rtype: int, rclass: int, payload: int | None, dnssec_ok: bool
 ) -> None:
-    query = dns.message.make_query(name, rtype, rclass)
+    query = dns.message.make_query(name, dns.rdatatype.RdataType(rtype), dns.rdataclass.RdataClass(rclass))
     if payload is not None:
         query.use_edns(0, dns.flags.DO if dnssec_ok else 0, payload)
     packet = query.to_wire()
+    owner = name.to_wire()
+    assert owner is not None
     read = read_query(packet)
     assert isinstance(read, Query)
     assert read.id == query.id
-    assert read.name == name.to_wire().lower()
+    assert read.name == owner.lower()
     assert (read.qtype, read.qclass) == (rtype, rclass)
     assert read.question == packet[12 : 12 + len(read.question)]
     assert read.edns == (payload is not None)
@@ -49,7 +53,7 @@ def test_any_bytes_are_read_or_refused(packet: bytes) -> None:
 
 @given(
     st.lists(
-        st.text(st.characters(exclude_characters=".", exclude_categories=("Cs",)), min_size=1, max_size=15), max_size=6
+        st.text(st.characters(exclude_characters=".", exclude_categories=["Cs"]), min_size=1, max_size=15), max_size=6
     )
 )
 def test_names_as_text_and_as_bytes(parts: list[str]) -> None:

@@ -127,7 +127,12 @@ def address_of(reply: bytes | None) -> str:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_a_question_goes_on_unchanged_but_for_its_id(transport: str) -> None:
-    query = packet("wWw.Example.net", payload=4000, ednsflags=0x8000, options=[dns.edns.GenericOption(65001, b"abc")])
+    query = packet(
+        "wWw.Example.net",
+        payload=4000,
+        ednsflags=0x8000,
+        options=[dns.edns.GenericOption(dns.edns.OptionType.make(65001), b"abc")],
+    )
     async with upstream(right) as server:
         reply, responder = await resolve(query, server.address, transport=transport)
     ((used, asked),) = server.seen

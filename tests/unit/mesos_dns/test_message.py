@@ -82,7 +82,7 @@ def test_edns_payload(payload: int, limit: int) -> None:
 
 
 def test_edns_options_and_flags_do_not_matter() -> None:
-    options = [dns.edns.GenericOption(code, b"x" * code) for code in (3, 8, 10, 12, 21)]
+    options = [dns.edns.GenericOption(dns.edns.OptionType.make(code), b"x" * code) for code in (3, 8, 10, 12, 21)]
     read = read_query(packet("web.mesos", payload=1232, options=options, ednsflags=0x7FFF))
     assert isinstance(read, Query)
     assert read.edns

@@ -51,7 +51,7 @@ async def serving(
 ) -> AsyncIterator[tuple[DnsServer, Responder]]:
     """A server over a small cluster."""
     responder = responder_of(*(entities or (task(),)), **config)
-    settings = {
+    settings: dict[str, Any] = {
         name: Duration(value) if name in ("tcp_idle", "forward_timeout") else value for name, value in config.items()
     }
     server = DnsServer(DnsConfig(listen=listen, **settings), responder)
