@@ -174,7 +174,8 @@ async def test_tls_is_verified(tmp_path: Path) -> None:
             await follow.until(lambda: follow.source.counters.errors["connect"] > 0)
             assert "certificate" in follow.catalog.sources["mesos"].detail
         assert master.calls == []
-        for settings in ({"ca_file": str(file)}, {"tls_verify": False}):
+        ways: tuple[dict[str, Any], ...] = ({"ca_file": str(file)}, {"tls_verify": False})
+        for settings in ways:
             async with Following(url(master), **settings) as follow:
                 master.send(SNAPSHOT)
                 await follow.until(lambda: follow.running() == RUNNING)
@@ -186,7 +187,7 @@ async def test_a_client_certificate(tmp_path: Path) -> None:
     ca, own = tmp_path / "ca.pem", tmp_path / "own.pem"
     authority.cert_pem.write_to_path(str(ca))
     authority.issue_cert("pharos.example").private_key_and_cert_chain_pem.write_to_path(str(own))
-    tls = {"ca_file": str(ca), "cert_file": str(own)}
+    tls: dict[str, Any] = {"ca_file": str(ca), "cert_file": str(own)}
     async with FakeMaster(server_context(authority, clients=True)) as master, Following(url(master), **tls) as follow:
         master.send(SNAPSHOT)
         await follow.until(lambda: follow.running() == RUNNING)

@@ -19,7 +19,7 @@ class Followed:
     def changes(self) -> dict[Key, object]:
         """The keys that changed since the last call, with what they are now."""
         self.catalog.flush()
-        changed = {key: after for delta in self.deltas for key, (_, after) in delta.changes.items()}
+        changed: dict[Key, object] = {key: after for delta in self.deltas for key, (_, after) in delta.changes.items()}
         self.deltas.clear()
         return changed
 

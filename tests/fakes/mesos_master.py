@@ -141,7 +141,8 @@ class FakeMaster:
             return answer
         found = self.v1.get(kind) if kind else self.gets.get(request.path)
         if callable(found):
-            return await found(request)  # type: ignore[no-any-return]
+            reply: web.StreamResponse = await found(request)
+            return reply
         if found is not None:
             return web.json_response(found)
         if kind == "SUBSCRIBE":

@@ -10,7 +10,7 @@ import pytest
 from agent import cli
 from agent.commands_ask import is_of
 
-TASKS = [
+TASKS: list[dict[str, Any]] = [
     {"id": "db.1", "name": "db.prod", "framework": "marathon", "state": "TASK_RUNNING", "addresses": ["10.0.0.1"]},
     {"id": "web.1", "name": "web", "discovery_name": "shop", "framework": "marathon", "state": "TASK_RUNNING"},
 ]

@@ -233,7 +233,7 @@ async def test_pauses_grow_with_the_cost_of_a_save(tmp_path: Path, monkeypatch: 
         await sleep(3600 if len(pauses) == 2 else 0)
 
     saving = keeper(await cluster(), tmp_path, interval=0.001)
-    monkeypatch.setattr(module.asyncio, "sleep", noted)
+    monkeypatch.setattr(asyncio, "sleep", noted)
     task = asyncio.create_task(saving.run())
     while len(pauses) < 2:
         await sleep(0.001)

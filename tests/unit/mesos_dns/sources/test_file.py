@@ -15,7 +15,7 @@ from mesos_dns.config import Duration, FileConfig
 from mesos_dns.model import Entity, Key, StaticRecords, Sync
 from mesos_dns.sources import file as module
 from mesos_dns.sources.file import FileSource, merge
-from mesos_dns.sources.master_file import parse
+from mesos_dns.sources.master_file import MasterFile, parse
 
 A1, A2 = b"\xc0\x00\x02\x01", b"\xc0\x00\x02\x02"
 
@@ -99,9 +99,14 @@ async def test_an_unchanged_file_is_neither_read_nor_published_again(
 ) -> None:
     path = tmp_path / "extra"
     path.write_text("a.mesos. 5 A 192.0.2.1\n")
-    reads = []
+    reads: list[str] = []
     load = module._load
-    monkeypatch.setattr(module, "_load", lambda path: reads.append(path) or load(path))
+
+    def noted(path: str) -> tuple[module.Stamp, int, MasterFile | str]:
+        reads.append(path)
+        return load(path)
+
+    monkeypatch.setattr(module, "_load", noted)
     publish = Listening()
     async with running(publish, path):
         await publish.until(lambda: len(publish.marks) > 5)
@@ -259,9 +264,15 @@ async def test_a_file_that_is_still_being_written_is_left_until_it_is_done(
             done = True
         return looks(paths)
 
-    seen = set()
+    seen: set[str] = set()
+    load = module._load
+
+    def noted(path: str) -> tuple[module.Stamp, int, MasterFile | str]:
+        seen.add(Path(path).read_text())
+        return load(path)
+
     monkeypatch.setattr(module, "_stamps", stamps)
-    monkeypatch.setattr(module, "_load", lambda path, load=module._load: seen.add(Path(path).read_text()) or load(path))
+    monkeypatch.setattr(module, "_load", noted)
     async with running(publish, path):
         await publish.until(lambda: done and publish.data("b.mesos.") == (A2,))
     assert len(seen) == 2
@@ -284,7 +295,7 @@ async def test_a_file_that_changed_while_it_was_read_is_read_again(
         await publish.until(lambda: publish.data("a.mesos.") == (A1,))
 
 
-def read(text: str) -> module.MasterFile:
+def read(text: str) -> MasterFile:
     return parse(text.encode().splitlines(keepends=True))
 
 
