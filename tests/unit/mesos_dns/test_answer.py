@@ -226,6 +226,22 @@ def test_dotted_names_and_what_is_above_them(name: str) -> None:
     assert (reply.rcode(), reply.answer) == (0, [])
 
 
+def test_before_anybody_said_what_runs_no_name_is_absent() -> None:
+    # A negative answer would be kept by clients after the first snapshot; SERVFAIL is not (RFC 2308 §7.1).
+    view = view_of(*plain_zone())
+    view.known = lambda: False
+    responder = Responder(view, view.config)
+    for name, rtype in (("web.marathon.mesos", "A"), ("nope.mesos", "A"), ("slave.mesos", "AAAA")):
+        reply = ask(responder, name, rtype)
+        assert (reply.rcode(), reply.answer, reply.authority) == (dns.rcode.SERVFAIL, [], [])
+        assert not has_flag(reply, AA)
+    assert answers(ask(responder, "slave.mesos")) == ["10.1.0.1"]
+    assert answers(ask(responder, "www.example.org")) == ["10.7.0.1", "10.7.0.2"]
+    assert ask(responder, "nope.example.org").rcode() == 3  # files say all there is
+    view.known = lambda: True
+    assert ask(responder, "nope.mesos").rcode() == 3
+
+
 # --- ANY ------------------------------------------------------------------------------------------
 
 
