@@ -238,7 +238,7 @@ def build_task(parts: wire.TaskParts, ids: tuple[str, str, str], host_ports: tup
         ports=() if discovery is None else wire.ports_of(discovery),
         networks=() if running is None else wire.networks_of(running),
         label_addresses=() if running is None else wire.label_addresses_of(running),
-        port_mappings=wire.mappings_of(parts.container),
+        port_mappings=wire.mappings_of(parts.container, running),
         host_ports=host_ports,
         runtime=wire.runtime_of(parts.container),
         start_time=wire.started(statuses),
@@ -253,15 +253,17 @@ def updated(before: Task, update: TaskUpdate) -> Task:
     health = before.health
     if status.healthy is not None:
         health = Health.HEALTHY if status.healthy else Health.UNHEALTHY
-    networks, label_addresses = before.networks, before.label_addresses
+    networks, label_addresses, mappings = before.networks, before.label_addresses, before.port_mappings
     if status.state == wire.RUNNING:
         networks, label_addresses = wire.networks_of(status), wire.label_addresses_of(status)
+        mappings = tuple(dict.fromkeys(mappings + wire.mappings_of(None, status)))
     return msgspec.structs.replace(
         before,
         state=state,
         health=health,
         networks=networks,
         label_addresses=label_addresses,
+        port_mappings=mappings,
         start_time=before.start_time or status.timestamp or 0.0,
     )
 

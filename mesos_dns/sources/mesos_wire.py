@@ -258,16 +258,22 @@ def started(statuses: Iterable[WireStatus]) -> float:
     return min([status.timestamp for status in statuses if status.timestamp], default=0.0)
 
 
-def mappings_of(container: WireContainer | None) -> tuple[PortMapping, ...]:
-    """Port mappings of Docker's bridge and of CNI networks."""
-    if container is None:
-        return ()
-    wired = list(container.docker.port_mappings or ()) if container.docker is not None else []
-    for info in container.network_infos or ():
+def mappings_of(container: WireContainer | None, status: WireStatus | None = None) -> tuple[PortMapping, ...]:
+    """Port mappings of Docker's bridge and of CNI networks: those asked for, and those that a status
+    tells (the containers of a pod share a network, so only their status has them)."""
+    wired: list[WireMapping] = []
+    infos: list[WireNetwork] = []
+    if container is not None:
+        wired += (container.docker.port_mappings or ()) if container.docker is not None else ()
+        infos += container.network_infos or ()
+    if status is not None and status.container_status is not None:
+        infos += status.container_status.network_infos or ()
+    for info in infos:
         wired += info.port_mappings or ()
     if not wired:
         return ()
-    return tuple([PortMapping(item.host_port, item.container_port, item.protocol or "tcp") for item in wired])
+    found = [PortMapping(item.host_port, item.container_port, item.protocol or "tcp") for item in wired]
+    return tuple(dict.fromkeys(found))
 
 
 def runtime_of(container: WireContainer | None) -> str:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesos_dns.model import Health, Network, Port, Task
+from mesos_dns.model import Health, Network, Port, PortMapping, Task
 from mesos_dns.sources import mesos_decode as v1
 from mesos_dns.sources.mesos_tolerant import Malformed
 from tests.fakes import mesos_master as master
@@ -130,6 +130,15 @@ def test_an_updates_state_is_the_truth() -> None:
 
 def test_an_update_without_networks_empties_them() -> None:
     assert v1.updated(decode(FULL), update("TASK_RUNNING")).networks == ()
+
+
+def test_port_mappings_may_come_with_the_running_status() -> None:
+    # The containers of a pod: only their status says which ports of the host reach them.
+    network = {"port_mappings": [{"host_port": 2254, "container_port": 8080, "protocol": "tcp"}]}
+    running = update("TASK_RUNNING", container_status={"network_infos": [network]})
+    task = v1.updated(decode(FULL), running)
+    assert task.port_mappings == (PortMapping(2254, 8080, "tcp"),)
+    assert v1.updated(task, running) == task
 
 
 def test_health_is_remembered() -> None:

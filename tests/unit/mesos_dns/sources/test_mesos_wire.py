@@ -124,6 +124,14 @@ def test_port_mappings_and_runtime() -> None:
         type=wire.WireContainer,
     )
     assert wire.mappings_of(container) == (PortMapping(1, 2, "udp"), PortMapping(3, 4, "tcp"))
+    status = msgspec.json.decode(
+        '{"state":"TASK_RUNNING","container_status":{"network_infos":'
+        '[{"port_mappings":[{"host_port":5,"container_port":6},{"host_port":3,"container_port":4}]}]}}',
+        type=wire.WireStatus,
+    )
+    # Each container of a pod has the pod's mappings in its status alone.
+    assert wire.mappings_of(None, status) == (PortMapping(5, 6, "tcp"), PortMapping(3, 4, "tcp"))
+    assert wire.mappings_of(container, status)[2:] == (PortMapping(5, 6, "tcp"),)
     assert wire.runtime_of(container) == "docker"
     assert wire.runtime_of(wire.WireContainer(type="MESOS")) == wire.runtime_of(None) == "mesos"
 
