@@ -139,6 +139,13 @@ def _dns(dns: DnsConfig) -> Iterator[Problem]:
         if not servers:
             yield Problem(path, "expected at least one IP[:PORT]")
         yield from _servers(path, servers)
+    for path, server in [("dns.forward", server) for server in dns.forward] + [
+        (f"dns.zones.{json.dumps(zone, ensure_ascii=False)}", server)
+        for zone, list_ in dns.zones.items()
+        for server in list_
+    ]:
+        if _is_own(server, dns.listen):
+            yield Problem(path, f"{server!r} is listened on here: questions would go round in a circle")
     if len(set(dns.ip_sources)) != len(dns.ip_sources):
         yield Problem("dns.ip_sources", f"a source is listed twice in {list(dns.ip_sources)}")
 
@@ -227,6 +234,21 @@ def _is_host(host: str) -> bool:
 
 def _labels(host: str) -> Iterable[str]:
     return host.removesuffix(".").split(".")
+
+
+def _is_own(server: str, listen: Sequence[str]) -> bool:
+    """True when a DNS server's address is one that we listen on, by itself or as a wildcard's loopback."""
+    try:
+        host, port = host_port(server, 53)
+        address = ipaddress.ip_address(host)
+        own = [(ipaddress.ip_address(name), number) for name, number in (host_port(text, 53) for text in listen)]
+    except ValueError:  # said elsewhere
+        return False
+    return any(
+        number == port
+        and (name == address or (name.is_unspecified and address.is_loopback and name.version == address.version))
+        for name, number in own
+    )
 
 
 def _is_loopback(text: str) -> bool:

@@ -40,6 +40,14 @@ MASTER = "expected HOST:PORT or http(s)://HOST:PORT, got "
         ),
         (MESOS + "auth = 'iam'", 'mesos.iam_config_file: auth = "iam" needs the service account file'),
         (MESOS + "cert_file = 'x'", "mesos.key_file: cert_file is set: cert_file and key_file go together"),
+        (
+            "[dns]\nlisten = ['0.0.0.0:53']\nforward = ['127.0.0.1', '10.0.0.1']",
+            "dns.forward: '127.0.0.1' is listened on here: questions would go round in a circle",
+        ),
+        (
+            "[dns]\nlisten = ['127.0.0.1:5300']\nzones = { 'a.test' = ['127.0.0.1:5300', '127.0.0.1:53'] }",
+            "dns.zones.\"a.test\": '127.0.0.1:5300' is listened on here: questions would go round in a circle",
+        ),
         (MESOS + "timeout = 0", "mesos.timeout: expected more than zero"),
         ("drain_timeout = '4000d'", "drain_timeout: expected at most ten years"),
         ("[api]\nkey_file = 'x'", "api.cert_file: key_file is set: cert_file and key_file go together"),
