@@ -159,7 +159,8 @@ class _Part:
         if handlers is not None:
             handlers.pre_shutdown()
         try:
-            await asyncio.wait_for(self._idle.wait(), grace)
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
         except TimeoutError:
             log.warning("open HTTP requests are cut requests=%d", self._open_requests)
         await self._runner.cleanup()

@@ -163,7 +163,8 @@ async def _ask(port: int, name: str) -> set[str]:
         sock.setblocking(False)
         sock.connect(("127.0.0.1", port))
         await loop.sock_sendall(sock, dnslib.DNSRecord.question(name, "A").pack())
-        reply = dnslib.DNSRecord.parse(await asyncio.wait_for(loop.sock_recv(sock, 4096), 2.0))
+        async with asyncio.timeout(2.0):
+            reply = dnslib.DNSRecord.parse(await loop.sock_recv(sock, 4096))
     return {str(record.rdata) for record in reply.rr}
 
 

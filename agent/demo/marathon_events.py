@@ -83,6 +83,7 @@ class EventBus:
         if reader.waiting or reader.closed:
             return
         try:
-            await asyncio.wait_for(reader.wake.wait(), self.keep_alive)
+            async with asyncio.timeout(self.keep_alive):
+                await reader.wake.wait()
         except TimeoutError:
             pass

@@ -110,7 +110,8 @@ async def _until_told(marathon: DeployingMarathon, churn: float, seconds: float 
     changes = Churn(marathon)
     work = asyncio.create_task(_churn(changes, churn)) if churn > 0 else None
     try:
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()
     except TimeoutError:
         pass
     finally:

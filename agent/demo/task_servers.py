@@ -42,7 +42,8 @@ class TaskServer:
             writer.close()
 
     async def _answer(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), IDLE)).decode("latin-1")
+        async with asyncio.timeout(IDLE):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         request_line, *lines = head.split("\r\n")
         method, path, version = request_line.split(" ")
         fields = dict(_field(line) for line in lines if ":" in line)
