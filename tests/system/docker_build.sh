@@ -8,7 +8,7 @@
 # The engine lives in a small system of its own, in its own mount, process and network namespaces, which end
 # with this script, whatever happens. It reaches the network by user-mode networking (slirp4netns) and takes
 # its package sources, proxies and certificates from this machine; they get into no image, which is checked.
-# Needs root, /dev/net/tun and Debian 12. Both systems are kept in PHAROS_CI_CACHE (default
+# Needs root and /dev/net/tun (exit code 77 without them: nothing was proven) and Debian 12. Both systems are kept in PHAROS_CI_CACHE (default
 # /var/cache/pharos-ci); with them it takes two minutes, without them up to five. docker_checks.sh has the checks.
 set -euo pipefail
 
@@ -180,8 +180,8 @@ remove_cgroups() { # those that the engine made for its containers; empty by now
     say "control groups of $work_name stayed ($try tries)"
 }
 
-[ "$(id -u)" -eq 0 ] || { say "needs root"; exit 2; }
-[ -e /dev/net/tun ] || { say "needs /dev/net/tun"; exit 2; }
+[ "$(id -u)" -eq 0 ] || { say "not run: needs root"; exit 77; }
+[ -c /dev/net/tun ] || { say "not run: needs /dev/net/tun, from which the engine's network is made"; exit 77; }
 kept_base=$cache/docker-base-$suite-$(dpkg --print-architecture)-$format.tar
 kept_engine=$cache/docker-engine-$suite-$(dpkg --print-architecture)-$format.tar
 
