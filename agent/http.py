@@ -49,11 +49,14 @@ _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Lengt
 
 
 class HttpServer:
-    """Both applications. Raises OSError from `start` when an address, certificate or token can't be used."""
+    """Both applications. Raises OSError from `start` when an address, certificate or token can't be used.
+
+    `config` is what [admin] shows; whoever changes the process' configuration in flight sets it.
+    """
 
     def __init__(self, context: ApiContext, config: Config) -> None:
         self.context = context
-        self._config = config
+        self.config = config
         self._parts: dict[str, _Part] = {}
 
     @property
@@ -67,13 +70,14 @@ class HttpServer:
 
     async def start(self) -> None:
         """Bind what the configuration names."""
-        config, context = self._config, self.context
+        config, context = self.config, self.context
         try:
             if config.api is not None:
                 context.enumeration = config.api.enumeration
                 await self._open("api", config.api, api.routes(context), config.api.client_ca_file)
             if config.admin is not None:
-                await self._open("admin", config.admin, http_admin.routes(context, config, self.part_addresses))
+                routes = http_admin.routes(context, lambda: self.config, self.part_addresses)
+                await self._open("admin", config.admin, routes)
         except OSError:
             await self.close(0)
             raise

@@ -32,8 +32,10 @@ _PAGE = """<!doctype html>
 """
 
 
-def routes(context: ApiContext, config: Config, http: Callable[[], dict[str, Addresses]]) -> list[web.RouteDef]:
-    """All routes of `[admin]`; `http` says where the process serves HTTP."""
+def routes(
+    context: ApiContext, config: Callable[[], Config], http: Callable[[], dict[str, Addresses]]
+) -> list[web.RouteDef]:
+    """All routes of `[admin]`; `config` is the configuration in force, `http` where the process serves HTTP."""
 
     async def page(request: web.Request) -> web.Response:
         return web.Response(
@@ -41,10 +43,10 @@ def routes(context: ApiContext, config: Config, http: Callable[[], dict[str, Add
         )
 
     async def show_status(request: web.Request) -> web.Response:
-        return _json(status(context, config, http()))
+        return _json(status(context, config(), http()))
 
     async def show_config(request: web.Request) -> web.Response:
-        return _json(redacted(config))
+        return _json(redacted(config()))
 
     return [
         web.get("/", page),

@@ -7,7 +7,8 @@ Order at start: the saved catalog (served stale), the zone view, the sockets, th
 the end: readyz says no, sources stop, open requests get `drain_timeout`, the catalog is saved.
 
 SIGHUP reads the configuration again: a bad file changes nothing and says why; a good one replaces
-exactly the parts whose sections changed, while everything else goes on. SIGTERM and SIGINT end the
+exactly the parts whose sections changed, while everything else goes on; a part whose new addresses
+can't be bound stays as it was. SIGTERM and SIGINT end the
 process; a second one ends it at once.
 """
 
@@ -24,10 +25,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agent import notify
 from agent.addresses import name_server_addresses
 from agent.config import Config, ConfigError, load
 from agent.http import HttpServer
+from agent.http_admin import texts
+from agent.log import setup as setup_log
 from mesos_dns.api import ApiContext
 from mesos_dns.catalog import SYNC_SLICE, Catalog, Delta
 from mesos_dns.config import DnsConfig
@@ -66,6 +71,7 @@ class Service:
         self.view: ZoneView
         self.context: ApiContext
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._reloading = asyncio.Lock()
 
     async def start(self) -> None:
         """Bind and start everything. Raises OSError when an address can't be bound."""
@@ -100,7 +106,11 @@ class Service:
             await self.saved.save()
 
     async def reload(self) -> bool:
-        """Read the configuration again and replace what changed; False when it can't be used."""
+        """Read the configuration again and replace what changed; False when it, or a part, can't be used."""
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> bool:
         if self.config_path is None:
             return False
         try:
@@ -108,25 +118,50 @@ class Service:
         except ConfigError as error:
             log.error("configuration not reloaded, the running one stays: %s", error)
             return False
-        old, self.config = self.config, new
-        changed = {
-            name for name in ("mesos", "file", "dns", "api", "admin") if getattr(old, name) != getattr(new, name)
-        }
-        try:
-            if "dns" in changed:
-                await self._swap_dns(old.dns, new.dns)
-            if changed & {"api", "admin"}:
-                await self._swap_http(new)
-        except OSError as error:
-            log.error("configuration reloaded only in part: %s", error)
+        old = self.config
+        new = self._until_restart(old, new)
+        changed = {name for name in _PARTS if getattr(old, name) != getattr(new, name)}
+        kept = await self._swap_sockets(old, new, changed)
+        self.config = new = msgspec.structs.replace(new, **{name: getattr(old, name) for name in kept})
+        if self.http is not None:
+            self.http.config = new
+        changed -= kept
         for name in changed & {"mesos", "file"}:
             await self._end(name)
             if getattr(new, name) is None:  # told to be off: what it said is no longer wanted
                 self.sources.pop(name, None)
                 await self.catalog.forget(name)
         self._start_sources(new, changed)
+        if old.log != new.log:
+            setup_log(new.log.level, new.log.format)
+            changed.add("log")
         log.info("configuration reloaded changed=%s", ",".join(sorted(changed)) or "nothing")
-        return True
+        return not kept
+
+    def _until_restart(self, old: Config, new: Config) -> Config:
+        """`new` with the old values of what only a restart can change, which the log says."""
+        waiting = [name for name in ("state_dir", "state") if getattr(old, name) != getattr(new, name)]
+        if waiting:
+            log.warning("configuration: a restart is needed for changed=%s", ",".join(waiting))
+        return msgspec.structs.replace(new, state_dir=old.state_dir, state=old.state)
+
+    async def _swap_sockets(self, old: Config, new: Config, changed: set[str]) -> set[str]:
+        """Put new DNS and HTTP in place; the sections that stay as they were, as they can't be used."""
+        kept: set[str] = set()
+        if "dns" in changed:
+            try:
+                await self._swap_dns(old.dns, new.dns)
+            except OSError as error:
+                log.error("configuration reloaded only in part, [dns] stays as it was: %s", error)
+                kept.add("dns")
+        if http := changed & {"api", "admin"}:
+            try:
+                await self._swap_http(old, new)
+            except OSError as error:
+                names = " and ".join(f"[{name}]" for name in sorted(http))
+                log.error("configuration reloaded only in part, %s stays as it was: %s", names, error)
+                kept |= http
+        return kept
 
     async def _restore(self, config: Config) -> int:
         """Publish the saved catalog; the SOA serial that it was saved with."""
@@ -157,23 +192,41 @@ class Service:
             await asyncio.sleep(0)
 
     async def _swap_dns(self, old: DnsConfig | None, new: DnsConfig | None) -> None:
-        """A new view and responder; the sockets stay open where their addresses do."""
+        """A new view and responder; the sockets stay open where their addresses do.
+
+        Raises OSError when an address can't be bound; everything is then as it was.
+        """
         view = await self._new_view(new, self.view.serial + 1)
         await self._fill(view)
+        try:
+            await self._swap_server(old, new, view)
+        except OSError:
+            self.catalog.unlisten(view.apply)
+            raise
         self.catalog.unlisten(self.view.apply)
         self.view = self.context.view = view
         self.context.dns = new or DnsConfig()
+
+    async def _swap_server(self, old: DnsConfig | None, new: DnsConfig | None, view: ZoneView) -> None:
+        before = self.server
         responder = Responder(view, new, self.dns_counters) if new is not None else None
         same_sockets = old is not None and new is not None and old.listen == new.listen
-        if self.server is not None and responder is not None and new is not None and same_sockets:
-            self.server.swap(new, responder)
+        if before is not None and responder is not None and new is not None and same_sockets:
+            before.swap(new, responder)
             return
-        if self.server is not None:
-            await self.server.close()
+        if before is not None:
+            await before.close()
             self.server = None
         if responder is not None and new is not None:
-            self.server = DnsServer(new, responder)
-            await self.server.start()
+            after = DnsServer(new, responder)
+            try:
+                await after.start()
+            except OSError:
+                if before is not None:
+                    await before.start()
+                    self.server = before
+                raise
+            self.server = after
 
     async def _new_view(self, dns: DnsConfig | None, serial: int) -> ZoneView:
         """A view with the name server's addresses; without [dns] the names are still there for look-ups."""
@@ -188,14 +241,20 @@ class Service:
     async def _start_http(self, config: Config) -> None:
         if config.api is None and config.admin is None:
             return
-        self.http = HttpServer(self.context, config)
-        await self.http.start()
+        http = HttpServer(self.context, config)
+        await http.start()
+        self.http = http
 
-    async def _swap_http(self, config: Config) -> None:
+    async def _swap_http(self, old: Config, new: Config) -> None:
+        """Both applications anew. Raises OSError when one can't be served; the old ones are then back."""
         if self.http is not None:
             await self.http.close(1.0)
             self.http = None
-        await self._start_http(config)
+        try:
+            await self._start_http(new)
+        except OSError:
+            await self._start_http(old)
+            raise
 
     def _new_context(self) -> ApiContext:
         return ApiContext(
@@ -312,4 +371,4 @@ async def _coroutine(work: Awaitable[None]) -> None:
 
 
 def _addresses(part: DnsServer | HttpServer | None) -> str:
-    return ",".join(f"{host}:{port}" for host, port in part.addresses) if part is not None else "off"
+    return ",".join(texts(part.addresses)) if part is not None else "off"

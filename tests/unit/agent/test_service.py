@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiohttp
 import dns.asyncquery
 import dns.message
 import dns.query
@@ -49,6 +50,14 @@ async def answered(service: Service, name: str, text: str) -> None:
     async with asyncio.timeout(20):
         while text not in (await ask(service, name)).to_text():
             await asyncio.sleep(0.01)
+
+
+async def http_status(service: Service, path: str) -> int:
+    """The status of a GET on the first HTTP address."""
+    assert service.http is not None
+    host, port = service.http.addresses[0]
+    async with aiohttp.ClientSession() as session, session.get(f"http://{host}:{port}{path}") as reply:
+        return reply.status
 
 
 DNS = '[dns]\nlisten = ["127.0.0.1:0"]\n'
@@ -108,6 +117,80 @@ async def test_a_bad_file_changes_nothing(tmp_path: Path, caplog: pytest.LogCapt
         assert not await service.reload()
         assert "did you mean 'ttl'" in caplog.text
         await answered(service, "www.corp.example", "10.9.9.1")
+    finally:
+        await service.stop()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("taken", ["dns", "api"])
+async def test_a_reload_to_an_address_that_is_taken_keeps_the_old_one(
+    tmp_path: Path, free_port: int, caplog: pytest.LogCaptureFixture, taken: str
+) -> None:
+    def text(dns_port: int, api_port: int, ttl: int) -> str:
+        return (
+            f'[dns]\nlisten = ["127.0.0.1:{dns_port}"]\nttl = {ttl}\n'
+            f'[api]\nlisten = ["127.0.0.1:{api_port}"]\n[admin]\nlisten = ["127.0.0.1:0"]\n'
+        )
+
+    path = await asyncio.to_thread(write, tmp_path, text(0, 0, 60))
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+    holder = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", free_port)
+    try:
+        await answered(service, "www.corp.example", "10.9.9.1")
+        new = text(free_port, 0, 7) if taken == "dns" else text(0, free_port, 7)
+        await asyncio.to_thread(write, tmp_path, new)
+        assert not await service.reload()
+        assert f"[{taken}] stays as it was" in caplog.text
+        assert str(free_port) in caplog.text
+        await answered(service, "www.corp.example", "10.9.9.1")
+        assert await http_status(service, "/livez") == 200
+        assert service.config.dns is not None
+        assert service.config.dns.ttl == (60 if taken == "dns" else 7)
+        assert (await ask(service, "none.mesos")).authority[0].ttl == service.config.dns.ttl
+
+        await asyncio.to_thread(write, tmp_path, text(0, 0, 9))
+        assert await service.reload()
+        assert (await ask(service, "none.mesos")).authority[0].ttl == 9
+    finally:
+        holder.close()
+        await service.stop()
+
+
+@pytest.mark.asyncio
+async def test_admin_shows_the_configuration_in_force_after_a_reload(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    admin = '[admin]\nlisten = ["127.0.0.1:0"]\n'
+    path = await asyncio.to_thread(write, tmp_path, DNS + admin)
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+    try:
+        await asyncio.to_thread(write, tmp_path, DNS + f'ttl = 7\n{admin}[state]\ninterval = "9s"\n')
+        assert await service.reload()
+        assert service.http is not None
+        host, port = service.http.addresses[0]
+        async with aiohttp.ClientSession() as session, session.get(f"http://{host}:{port}/v1/config") as reply:
+            shown = await reply.json()
+        assert (shown["dns"]["ttl"], shown["state"]["interval"]) == (7, "5s")
+        assert "a restart is needed for changed=state" in caplog.text
+    finally:
+        await service.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_reload_changes_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[str, str]] = []
+    monkeypatch.setattr("agent.service.setup_log", lambda level, style: said.append((level, style)))
+    path = await asyncio.to_thread(write, tmp_path)
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+    try:
+        assert await service.reload()
+        assert said == []
+        await asyncio.to_thread(write, tmp_path, '[log]\nlevel = "debug"')
+        assert await service.reload()
+        assert said == [("debug", "auto")]
     finally:
         await service.stop()
 
