@@ -237,16 +237,27 @@ def _labels(host: str) -> Iterable[str]:
 
 
 def _is_own(server: str, listen: Sequence[str]) -> bool:
-    """True when a DNS server's address is one that we listen on, by itself or as a wildcard's loopback."""
+    """True when a DNS server's address is one that we listen on, by itself or as a wildcard's 127.0.0.1 or ::1.
+
+    Beside a wildcard other loopback addresses may well be another server's: 127.0.0.11 is the engine's in containers,
+    127.0.0.53 systemd-resolved's.
+    """
+    if server.startswith(":"):  # no address; said elsewhere
+        return False
     try:
         host, port = host_port(server, 53)
         address = ipaddress.ip_address(host)
         own = [(ipaddress.ip_address(name), number) for name, number in (host_port(text, 53) for text in listen)]
     except ValueError:  # said elsewhere
         return False
+    if server.startswith(":") and not server.startswith("::"):  # no address at all: said elsewhere
+        return False
     return any(
         number == port
-        and (name == address or (name.is_unspecified and address.is_loopback and name.version == address.version))
+        and (
+            name == address
+            or (name.is_unspecified and name.version == address.version and str(address) in {"127.0.0.1", "::1"})
+        )
         for name, number in own
     )
 
