@@ -242,8 +242,6 @@ def _is_own(server: str, listen: Sequence[str]) -> bool:
     Beside a wildcard other loopback addresses may well be another server's: 127.0.0.11 is the engine's in containers,
     127.0.0.53 systemd-resolved's.
     """
-    if server.startswith(":"):  # no address; said elsewhere
-        return False
     try:
         host, port = host_port(server, 53)
         address = ipaddress.ip_address(host)

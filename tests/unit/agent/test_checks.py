@@ -41,7 +41,7 @@ MASTER = "expected HOST:PORT or http(s)://HOST:PORT, got "
         (MESOS + "auth = 'iam'", 'mesos.iam_config_file: auth = "iam" needs the service account file'),
         (MESOS + "cert_file = 'x'", "mesos.key_file: cert_file is set: cert_file and key_file go together"),
         (
-            "[dns]\nlisten = ['0.0.0.0:53']\nforward = ['127.0.0.1', '10.0.0.1']",
+            "[dns]\nlisten = ['0.0.0.0:53']\nforward = ['127.0.0.11', '127.0.0.1', '10.0.0.1']",
             "dns.forward: '127.0.0.1' is listened on here: questions would go round in a circle",
         ),
         (
