@@ -20,6 +20,7 @@ import msgspec
 
 from agent import checks
 from agent.checks import Problem, advice
+from agent.file_contents import content_problems
 from agent.reference import redacted, reference_markdown, schema
 from agent.sections import PLANNED, SECRETS, SECTIONS, AdminConfig, Config, LogConfig
 from mesos_dns.config import decode_hook
@@ -54,7 +55,7 @@ class ConfigError(Exception):
 
 
 def load(path: Path) -> Config:
-    """Read and check the file; files that it names must be readable. Raises ConfigError."""
+    """Read and check the file and the keys, certificates and tokens that it names. Raises ConfigError."""
     raw = read(path)
     try:
         text = raw.decode()
@@ -62,8 +63,8 @@ def load(path: Path) -> Config:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError(str(path), [Problem("", f"line {line} is not UTF-8 text")]) from error
     config = load_text(text, str(path))
-    if missing := list(checks.file_problems(config)):
-        raise ConfigError(str(path), missing)
+    if found := list(checks.file_problems(config)) or list(content_problems(config)):
+        raise ConfigError(str(path), found)
     return config
 
 

@@ -80,10 +80,13 @@ def _read(path: Path, stamp: tuple[int, int, int] | None, token: bytes) -> tuple
     """The file's stamp and token; the given ones when it did not change."""
     status = path.stat()
     now = (status.st_mtime_ns, status.st_ino, status.st_size)
-    if now == stamp:
-        return now, token
+    return now, token if now == stamp else read_token(path)
+
+
+def read_token(path: Path) -> bytes:
+    """The one token in a file (blocks). Raises OSError, and ValueError when there is none or more."""
     with path.open("rb") as file:
         lines = file.read(MAX_TOKEN + 1).split()
     if len(lines) != 1 or len(lines[0]) > MAX_TOKEN:
         raise ValueError(f"expected one token of at most {MAX_TOKEN} bytes and nothing else")
-    return now, lines[0]
+    return lines[0]

@@ -33,7 +33,10 @@ class AdminConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     listen: Annotated[tuple[Listen, ...], Meta(min_length=1, description="addresses")] = ("127.0.0.1:8124",)
     cert_file: Annotated[str, Meta(description="PEM file of the certificate; empty: plain HTTP")] = ""
     key_file: Annotated[str, Meta(description="PEM file of the certificate's key")] = ""
-    token_file: Annotated[str, Meta(description="file with a bearer token that every request must carry")] = ""
+    token_file: Annotated[
+        str,
+        Meta(description="file with a bearer token that every request except /livez, /healthz and /readyz must carry"),
+    ] = ""
 
 
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

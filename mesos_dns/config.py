@@ -152,7 +152,8 @@ class DnsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     soa_retry: Annotated[int, Meta(ge=0, le=2147483647, description="seconds")] = 600
     soa_expire: Annotated[int, Meta(ge=0, le=2147483647, description="seconds")] = 86400
     soa_minttl: Annotated[
-        int | None, Meta(description="seconds that a negative answer may be cached (RFC 2308); default: ttl")
+        Annotated[int, Meta(ge=0, le=2147483647)] | None,
+        Meta(description="seconds that a negative answer may be cached (RFC 2308); default: ttl"),
     ] = None
     max_udp_payload: Annotated[
         int, Meta(ge=512, le=4096, description="bytes, largest UDP answer with EDNS (RFC 6891; 1232 avoids fragments)")
@@ -183,7 +184,8 @@ class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         str, Meta(description="PEM file of authorities; clients must then show a certificate")
     ] = ""
     token_file: Annotated[
-        str, Meta(description="file with a bearer token that every request except /livez and /readyz must carry")
+        str,
+        Meta(description="file with a bearer token that every request except /livez, /healthz and /readyz must carry"),
     ] = ""
     enumeration: Annotated[bool, Meta(description="serve /v1/axfr and /v1/enumerate")] = True
 

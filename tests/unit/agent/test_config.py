@@ -72,6 +72,8 @@ def test_durations_are_texts_or_seconds() -> None:
         ("dns = 1", "dns: expected a section, [dns], got 1"),
         ("[l4]", "l4: section [l4] is not available in this version"),
         ("[[marathon]]", "marathon: section [marathon] is not available in this version"),
+        ("[dns]\nsoa_minttl = -3", "dns.soa_minttl: expected `int` >= 0, got -3"),
+        ("[dns]\nsoa_minttl = 4294967296", "dns.soa_minttl: expected `int` <= 2147483647, got 4294967296"),
         ("a = ", "not TOML: Invalid value (at end of document)"),
         ("a = 1\nb = = 2", "not TOML: Invalid value (at line 2, column 5)"),
         ("a = 1\na = 2", "not TOML: Cannot overwrite a value (at end of document)"),
@@ -120,6 +122,9 @@ def test_load_looks_at_the_files_that_are_named(tmp_path: Path) -> None:
     path, token = tmp_path / "p.toml", tmp_path / "token"
     path.write_text(f"[api]\ntoken_file = '{token}'\n")
     with pytest.raises(ConfigError, match=r"api\.token_file: can't read .*token': No such file"):
+        load(path)
+    token.write_text("")
+    with pytest.raises(ConfigError, match=r"api\.token_file: .*token': expected one token"):
         load(path)
     token.write_text("t")
     assert load(path).api is not None

@@ -36,7 +36,7 @@ def test_reference_shows_type_limits_default_and_meaning() -> None:
     assert "| `ttl` | integer 0 to 2147483647 | `60` | seconds, of records in `domain` |" in text
     assert '| `forward_timeout` | duration | `"5s"` |' in text
     assert "| `zones` | table of list of text | `{}` |" in text
-    assert "| `soa_minttl` | integer |  |" in text
+    assert "| `soa_minttl` | integer 0 to 2147483647 |  |" in text
     assert '| `auth` | `none` or `basic` or `iam` | `"none"` |' in text
     assert "| `tcp_clients` | integer from 1 | `1000` |" in text
 

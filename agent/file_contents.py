@@ -1,0 +1,83 @@
+"""What is in the files that the configuration names: certificates, keys, tokens and accounts that can be used.
+
+Each is read as its user reads it, so that `check-config` and a reload refuse what would fail later.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.checks import Problem
+from agent.sections import AdminConfig, Config
+from mesos_dns.config import ApiConfig, MesosConfig
+
+
+def content_problems(config: Config) -> Iterator[Problem]:
+    """Files that can be read and hold something else than they should. Reads them (blocks)."""
+    if config.mesos is not None:
+        yield from _mesos(config.mesos)
+    for section, part in (("api", config.api), ("admin", config.admin)):
+        if part is not None:
+            yield from _listener(section, part)
+
+
+def _mesos(mesos: MesosConfig) -> Iterator[Problem]:
+    yield from _authorities("mesos.ca_file", mesos.ca_file)
+    yield from _key_pair("mesos", mesos)
+    if mesos.secret_file and not _first_line(mesos.secret_file):
+        yield Problem("mesos.secret_file", f"{mesos.secret_file!r} has no secret in its first line (UTF-8)")
+    if mesos.auth == "iam":
+        from mesos_dns.sources.mesos_auth import AuthError, read_account, sign_login
+
+        try:
+            account = read_account(mesos.iam_config_file)
+            sign_login(account.uid, account.private_key, 0)
+        except AuthError as error:
+            yield Problem("mesos.iam_config_file", str(error))
+
+
+def _listener(section: str, part: ApiConfig | AdminConfig) -> Iterator[Problem]:
+    yield from _key_pair(section, part)
+    if isinstance(part, ApiConfig):
+        yield from _authorities(f"{section}.client_ca_file", part.client_ca_file)
+    if part.token_file:
+        from agent.http_access import read_token
+
+        try:
+            read_token(Path(part.token_file))
+        except (OSError, ValueError) as error:
+            yield Problem(f"{section}.token_file", f"{part.token_file!r}: {error}")
+
+
+def _authorities(path: str, name: str) -> Iterator[Problem]:
+    try:
+        if name:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(name)
+    except OSError as error:  # ssl.SSLError is one
+        yield Problem(path, f"expected certificates in PEM in {name!r}: {error}")
+
+
+def _key_pair(section: str, part: MesosConfig | ApiConfig | AdminConfig) -> Iterator[Problem]:
+    try:
+        if part.cert_file and part.key_file:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(part.cert_file, part.key_file, password=_no_password)
+    except OSError as error:
+        both = f"{part.cert_file!r} and {part.key_file!r}"
+        yield Problem(
+            f"{section}.cert_file", f"expected a certificate and its unencrypted key in PEM in {both}: {error}"
+        )
+
+
+def _no_password() -> str:
+    """Instead of a question on the terminal."""
+    raise OSError("the key is encrypted")
+
+
+def _first_line(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+    except ValueError:
+        return ""
