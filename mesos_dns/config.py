@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -34,7 +35,10 @@ class Duration(float):
         for unit in ("d", "h", "m", "s"):
             if self and self % _UNITS[unit] == 0:
                 return f"{int(self / _UNITS[unit])}{unit}"
-        return f"{int(self * 1000)}ms" if self else "0s"
+        milliseconds = round(self * 1000)
+        if milliseconds * _UNITS["ms"] == self:
+            return f"{milliseconds}ms" if self else "0s"
+        return f"{Decimal(repr(float(self))):f}s"
 
 
 def decode_hook(kind: type, value: object) -> object:
