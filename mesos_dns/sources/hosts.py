@@ -13,6 +13,7 @@ import logging
 import random
 import re
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 
 from mesos_dns.model import canonical_address
@@ -24,17 +25,53 @@ RETRY_MIN, RETRY_MAX = 1.0, 60.0
 LIMIT = 5.0
 PARALLEL = 8
 MAX_NAMES = 50_000
+MAX_THREADS = 64
+"""Look-ups of the system's resolver that are under way at most, given up ones included."""
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
 
 Resolve = Callable[[str], Awaitable[tuple[str, ...]]]
 
 
+_threads = threading.BoundedSemaphore(MAX_THREADS)
+
+
 async def system_resolve(name: str) -> tuple[str, ...]:
-    """The canonical addresses of a name by getaddrinfo, in its order. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    addresses = (canonical_address(str(item[4][0])) for item in found)
-    return tuple(dict.fromkeys(address for address in addresses if address))
+    """The canonical addresses of a name by getaddrinfo, in its order. Raises OSError or UnicodeError.
+
+    In a daemon thread of its own: a loop's pool is small, and neither it nor the process ends before
+    a look-up does, which takes half a minute when no name server answers.
+    """
+    if not _threads.acquire(blocking=False):
+        raise OSError(f"{MAX_THREADS} look-ups are under way already")
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[tuple[str, ...]] = loop.create_future()
+    threading.Thread(target=_ask_system, args=(name, loop, answer), name=f"resolve {name}", daemon=True).start()
+    return await answer
+
+
+def _ask_system(name: str, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[tuple[str, ...]]) -> None:
+    """The thread of one look-up."""
+    outcome: tuple[str, ...] | Exception
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        addresses = (canonical_address(str(item[4][0])) for item in found)
+        outcome = tuple(dict.fromkeys(address for address in addresses if address))
+    except (OSError, UnicodeError) as error:
+        outcome = error
+    finally:
+        _threads.release()
+    with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+        loop.call_soon_threadsafe(_tell, answer, outcome)
+
+
+def _tell(answer: asyncio.Future[tuple[str, ...]], outcome: tuple[str, ...] | Exception) -> None:
+    if answer.done():
+        return  # given up
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
 
 
 class Hosts:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 
 import pytest
 
 from mesos_dns.sources import hosts as hosts_module
 from mesos_dns.sources.hosts import Hosts, system_resolve
-
-pytestmark = pytest.mark.asyncio
 
 
 class Names:
@@ -34,6 +34,7 @@ async def until(condition: object) -> None:
             await asyncio.sleep(0.001)
 
 
+@pytest.mark.asyncio
 async def test_addresses_are_themselves() -> None:
     names = Names()
     hosts = Hosts(resolve=names)
@@ -45,6 +46,7 @@ async def test_addresses_are_themselves() -> None:
     assert names.asked == []
 
 
+@pytest.mark.asyncio
 async def test_a_name_is_resolved_once_and_told() -> None:
     changed: list[str] = []
     names = Names(host=("10.0.0.1", "fd00::1"))
@@ -58,6 +60,7 @@ async def test_a_name_is_resolved_once_and_told() -> None:
     await hosts.close()
 
 
+@pytest.mark.asyncio
 async def test_the_last_known_addresses_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts_module, "REFRESH", 0.001)
     monkeypatch.setattr(hosts_module, "RETRY_MIN", 0.001)
@@ -80,6 +83,7 @@ async def test_the_last_known_addresses_stay(monkeypatch: pytest.MonkeyPatch) ->
     await hosts.close()
 
 
+@pytest.mark.asyncio
 async def test_an_unknown_name_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts_module, "RETRY_MIN", 0.001)
     names = Names()
@@ -92,6 +96,7 @@ async def test_an_unknown_name_is_tried_again(monkeypatch: pytest.MonkeyPatch) -
     await hosts.close()
 
 
+@pytest.mark.asyncio
 async def test_a_slow_name_holds_nobody_up() -> None:
     hosts = Hosts(resolve=Names(host=("10.0.0.1",)), limit=0.05)
     hosts.lookup("slow")
@@ -104,6 +109,7 @@ async def test_a_slow_name_holds_nobody_up() -> None:
     await hosts.close()
 
 
+@pytest.mark.asyncio
 async def test_a_forgotten_name_is_no_longer_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts_module, "REFRESH", 0.001)
     names = Names(host=("10.0.0.1",))
@@ -118,5 +124,49 @@ async def test_a_forgotten_name_is_no_longer_refreshed(monkeypatch: pytest.Monke
     await hosts.close()
 
 
+@pytest.mark.asyncio
 async def test_the_systems_resolver_knows_localhost() -> None:
     assert set(await system_resolve("localhost")) & {"127.0.0.1", "::1"}
+
+
+@pytest.mark.asyncio
+async def test_a_name_that_the_system_does_not_know_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror("unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(OSError, match="unknown"):
+        await system_resolve("nowhere.example")
+
+
+def test_name_servers_that_are_silent_hold_up_neither_the_end_nor_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, under_way = threading.Event(), threading.Semaphore(0)
+    guard = threading.Timer(20, ended.set)
+    guard.start()
+
+    def silent(*_: object, **__: object) -> list[object]:
+        under_way.release()
+        ended.wait()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+
+    async def give_up() -> None:
+        asked = [asyncio.create_task(system_resolve(f"host{number}")) for number in range(hosts_module.MAX_THREADS)]
+        for _ in asked:
+            await asyncio.to_thread(under_way.acquire)
+        with pytest.raises(OSError, match="under way"):
+            await system_resolve("one-too-many")
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    try:
+        asyncio.run(give_up())
+        assert not ended.is_set()
+    finally:
+        ended.set()
+        guard.cancel()
+    for thread in threading.enumerate():
+        if thread.name.startswith("resolve "):
+            thread.join(20)
