@@ -82,7 +82,9 @@ class BasicAuth:
         return False
 
 
-class _Account(msgspec.Struct):
+class Account(msgspec.Struct):
+    """What a DC/OS service account file says."""
+
     uid: str
     private_key: str
     login_endpoint: str
@@ -107,21 +109,10 @@ class IamAuth:
         self._until = 0.0
         self._fresh = False
 
-    def _account(self) -> _Account:
-        try:
-            account = msgspec.json.decode(Path(self._file).read_bytes(), type=_Account)
-        except OSError as error:
-            raise AuthError(f"[mesos] iam_config_file {self._file} can't be read: {error}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise AuthError(f"[mesos] iam_config_file {self._file} is not a service account file: {error}") from None
-        if account.scheme != "RS256":
-            raise AuthError(f'[mesos] iam_config_file {self._file}: scheme must be "RS256", got {account.scheme!r}')
-        return account
-
     async def headers(self, session: aiohttp.ClientSession, tls: ssl.SSLContext | None) -> dict[str, str]:
         """See Authenticator. Logs in when there is no token that is still good."""
         if not self._token or time.time() >= self._until:
-            await self._login(session, tls, await asyncio.to_thread(self._account))
+            await self._login(session, tls, await asyncio.to_thread(read_account, self._file))
         return {"Authorization": f"token={self._token}"}
 
     def rejected(self) -> bool:
@@ -134,7 +125,7 @@ class IamAuth:
         """A request with the token succeeded."""
         self._fresh = False
 
-    async def _login(self, session: aiohttp.ClientSession, tls: ssl.SSLContext | None, account: _Account) -> None:
+    async def _login(self, session: aiohttp.ClientSession, tls: ssl.SSLContext | None, account: Account) -> None:
         expiry = time.time() + LOGIN_TTL
         signed = await asyncio.to_thread(sign_login, account.uid, account.private_key, expiry)
         body = {"uid": account.uid, "token": signed}
@@ -147,7 +138,7 @@ class IamAuth:
                 timeout=timeout,
                 allow_redirects=False,
             ) as answer:
-                data = await answer.content.read(MAX_ANSWER)
+                data = await _body(answer)
                 if answer.status != 200:
                     raise AuthError(f"the login at {account.login_endpoint} was refused: status {answer.status}")
             self._token = msgspec.json.decode(data, type=_Login).token
@@ -157,6 +148,29 @@ class IamAuth:
         self._until = token_expiry(self._token, time.time() + TOKEN_DEFAULT) - TOKEN_MARGIN
         self._fresh = True
         log.info("logged in to DC/OS IAM endpoint=%s uid=%s", account.login_endpoint, account.uid)
+
+
+def read_account(name: str) -> Account:
+    """The service account in a file (blocks). Raises AuthError."""
+    try:
+        account = msgspec.json.decode(Path(name).read_bytes(), type=Account)
+    except OSError as error:
+        raise AuthError(f"[mesos] iam_config_file {name} can't be read: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AuthError(f"[mesos] iam_config_file {name} is not a service account file: {error}") from None
+    if account.scheme != "RS256":
+        raise AuthError(f'[mesos] iam_config_file {name}: scheme must be "RS256", got {account.scheme!r}')
+    return account
+
+
+async def _body(answer: aiohttp.ClientResponse) -> bytes:
+    """The whole body, however many pieces it comes in. Raises ValueError when it is too large."""
+    body = bytearray()
+    while piece := await answer.content.readany():
+        body += piece
+        if len(body) > MAX_ANSWER:
+            raise ValueError(f"an answer of more than {MAX_ANSWER} bytes")
+    return bytes(body)
 
 
 def _encode(data: bytes) -> str:
