@@ -47,15 +47,15 @@ class _MasterHead(msgspec.Struct):
 
 
 class _Agents(msgspec.Struct):
-    agents: list[msgspec.Raw] = []
+    agents: list[msgspec.Raw] | None = None
 
 
 class _Frameworks(msgspec.Struct):
-    frameworks: list[msgspec.Raw] = []
+    frameworks: list[msgspec.Raw] | None = None
 
 
 class _Tasks(msgspec.Struct):
-    tasks: list[msgspec.Raw] = []
+    tasks: list[msgspec.Raw] | None = None
 
 
 class State(msgspec.Struct):

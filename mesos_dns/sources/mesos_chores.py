@@ -36,6 +36,7 @@ class Chores:
         self._resync = resync
         self._dice = dice
         self._due: dict[Want, float] = {}
+        self._failing: dict[Want, str] = {}
         self._wake = asyncio.Event()
         self._ready = asyncio.Event()
 
@@ -103,7 +104,11 @@ class Chores:
                 self.want(await self._calls.agents())
             else:
                 self.want(await self._calls.everything())
+            self._failing.pop(want, None)
         except MasterError as error:
             self._counters.errors["schedulers" if want is Want.SCHEDULERS else error.kind] += 1
-            log.warning("a read beside the event stream failed what=%s error=%s", want.name, error)
+            # A master without such a document is asked again and again: once is enough for the log.
+            level = logging.DEBUG if self._failing.get(want) == str(error) else logging.WARNING
+            self._failing[want] = str(error)
+            log.log(level, "a read beside the event stream failed what=%s error=%s", want.name, error)
             self._due.setdefault(want, asyncio.get_running_loop().time() + RETRY * self._dice.uniform(0.8, 1.2))

@@ -56,8 +56,8 @@ class StateFramework(msgspec.Struct, gc=False):
 class StateHead(msgspec.Struct):
     """Who answers and who leads, and that the document is a /state at all (its arrays are taken out)."""
 
-    slaves: list[msgspec.Raw]
-    frameworks: list[msgspec.Raw]
+    slaves: list[msgspec.Raw] | None
+    frameworks: list[msgspec.Raw] | None
     leader: str | None = None
     pid: str | None = None
 
@@ -65,7 +65,7 @@ class StateHead(msgspec.Struct):
 class SummaryHead(msgspec.Struct):
     """A /state-summary or /frameworks."""
 
-    frameworks: list[msgspec.Raw]
+    frameworks: list[msgspec.Raw] | None
 
 
 task_decoder = msgspec.json.Decoder(StateTask)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
@@ -31,7 +32,7 @@ MIN_HEARTBEAT, MAX_HEARTBEAT = 0.05, 300.0
 
 class _Subscribed(msgspec.Struct):
     get_state: State
-    heartbeat_interval_seconds: float | None = None
+    heartbeat_interval_seconds: Any = None
 
 
 class _SubscribedHead(msgspec.Struct):
@@ -150,8 +151,8 @@ class EventStream:
         self._pace.rested()
 
 
-def heartbeat(seconds: float | None) -> float:
+def heartbeat(seconds: object) -> float:
     """The heartbeat interval to go by: what the master names, within bounds, else 15 s."""
-    if seconds is None or not math.isfinite(seconds) or seconds <= 0:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
         return DEFAULT_HEARTBEAT
     return min(max(seconds, MIN_HEARTBEAT), MAX_HEARTBEAT)

@@ -83,7 +83,9 @@ async def test_wishes_are_merged_and_wait_for_the_snapshot(monkeypatch: pytest.M
     running.cancel()
 
 
-async def test_failures_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failures_are_tried_again_and_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     asked = Asked()
     asked.failing = 2
     chores, _ = make(asked, monkeypatch)
@@ -91,6 +93,7 @@ async def test_failures_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None
     chores.synced()
     await asked.until(3)
     assert asked.asked == ["schedulers"] * 3
+    assert [record.levelname for record in caplog.records if "failed" in record.message] == ["WARNING"]
     running.cancel()
 
 

@@ -22,11 +22,13 @@ from tests.fakes.replay import Replay
         (-1.0, DEFAULT_HEARTBEAT),
         (float("nan"), DEFAULT_HEARTBEAT),
         (float("inf"), DEFAULT_HEARTBEAT),
+        ("15", DEFAULT_HEARTBEAT),
+        (True, DEFAULT_HEARTBEAT),
         (1e-9, MIN_HEARTBEAT),
         (1e9, MAX_HEARTBEAT),
     ],
 )
-def test_heartbeat(told: float | None, used: float) -> None:
+def test_heartbeat(told: object, used: float) -> None:
     assert heartbeat(told) == used
 
 
@@ -81,3 +83,19 @@ async def test_a_second_snapshot_on_one_connection_counts() -> None:
     again = master.subscribed(master.state_of([master.task(2)], [master.agent(1)]))
     await Replay(followed).connection(iter([master.record(SNAPSHOT), master.record(again)]))
     assert followed.running() == {("F1", "t2")}
+
+
+@pytest.mark.asyncio
+async def test_what_a_snapshot_can_do_without_may_be_null_or_odd() -> None:
+    state = master.state_of([master.task(1)], [master.agent(1)])
+    state |= {"get_executors": None}
+    state["get_agents"]["recovered_agents"] = state["get_tasks"]["unreachable_tasks"] = None
+    followed = Followed()
+    odd = {"type": "SUBSCRIBED", "subscribed": {"get_state": state, "heartbeat_interval_seconds": "soon"}}
+    assert (await Replay(followed).connection(iter([master.record(odd)]))).startswith("connect")
+    assert followed.running() == {("F1", "t1")}
+
+    idle = Followed()
+    state["get_tasks"]["tasks"] = None
+    assert (await Replay(idle).connection(iter([master.record(master.subscribed(state))]))).startswith("connect")
+    assert len(idle.catalog) == 2, "the agent and the framework"
