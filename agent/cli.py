@@ -42,13 +42,13 @@ def _call(args: argparse.Namespace) -> int:
     command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), name)
     if "api" not in args and "admin" not in args:
         return command(args)
-    from agent.client import ClientError
+    from agent.client import BadOption, ClientError
 
     try:
         return command(args)
     except ClientError as error:
         print(f"pharos {args.verb}: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, BadOption) else 1
 
 
 def parser(verb: str = "") -> argparse.ArgumentParser:

@@ -18,6 +18,10 @@ class ClientError(Exception):
     """The question could not be put, or the answer is none. The text says what to do."""
 
 
+class BadOption(ClientError):
+    """What the user said can't be used: a URL, or a file that is no token or no PEM."""
+
+
 class Unreachable(ClientError):
     """Nobody answers at the address."""
 
@@ -42,15 +46,15 @@ class Client:
     """Asks one base URL; each question is a connection of its own."""
 
     def __init__(self, url: str, access: Access | None = None, *, timeout: float = 10.0) -> None:
-        """`timeout` in seconds holds for connecting and for each read. Raises ClientError for a bad URL."""
+        """`timeout` in seconds holds for connecting and for each read. Raises BadOption for a bad URL."""
         self.url = url.rstrip("/")
         try:
             parts = urlsplit(self.url)
             self.host, self._port = parts.hostname or "", parts.port
         except ValueError as error:
-            raise ClientError(f"expected http(s)://HOST:PORT, got {url!r}: {error}") from error
+            raise BadOption(f"expected http(s)://HOST:PORT, got {url!r}: {error}") from error
         if parts.scheme not in ("http", "https") or not self.host:
-            raise ClientError(f"expected http(s)://HOST:PORT, got {url!r}")
+            raise BadOption(f"expected http(s)://HOST:PORT, got {url!r}")
         self._secure, self._prefix = parts.scheme == "https", parts.path
         self._access, self._timeout = access or Access(), timeout
 
@@ -75,7 +79,8 @@ class Client:
         if status in (401, 403):
             raise ClientError(f"{self.url}{path} refuses ({status}): name the file of its token with --token-file")
         if status not in good:
-            raise ClientError(f"{self.url}{path} answers {status}: {body[:200].decode(errors='replace').strip()}")
+            said = body[:200].decode(errors="replace").strip().removeprefix(f"{status}: ")
+            raise ClientError(f"{self.url}{path} answers {status}: {said}")
         if len(body) > _MAX_BODY:
             raise ClientError(f"{self.url}{path} answers with more than {_MAX_BODY} bytes")
         try:
@@ -93,7 +98,7 @@ class Client:
                 context.load_cert_chain(access.cert_file, access.key_file or None)
         except (OSError, ssl.SSLError) as error:
             named = " or ".join(name for name in (access.ca_file, access.cert_file) if name)
-            raise ClientError(f"can't use {named} as PEM: {error}") from error
+            raise BadOption(f"can't use {named} as PEM: {error}") from error
         return http.client.HTTPSConnection(self.host, self._port, timeout=self._timeout, context=context)
 
     def _authorization(self) -> dict[str, str]:
@@ -104,7 +109,7 @@ class Client:
             with Path(name).open("rb") as file:
                 token = file.read(_MAX_TOKEN).decode("ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ClientError(f"can't read a token from {name}: {error}") from error
+            raise BadOption(f"can't read a token from {name}: {error}") from error
         if not token or not token.isprintable():
-            raise ClientError(f"{name} holds no token: expected one line of text")
+            raise BadOption(f"{name} holds no token: expected one line of text")
         return {"Authorization": f"Bearer {token}"}

@@ -17,7 +17,7 @@ from dnslib import EDNS0, QTYPE, RCODE, DNSHeader, DNSQuestion, DNSRecord
 from dnslib.dns import DNSError
 from dnslib.label import DNSLabelError
 
-from agent.client import Client, ClientError, Unreachable
+from agent.client import BadOption, Client, ClientError, Unreachable
 from agent.commands_ask import access
 from agent.table import safe, table
 from mesos_dns.config import host_port
@@ -75,6 +75,8 @@ def dns_address(args: argparse.Namespace) -> tuple[str, int]:
         client = Client(url, access(args))
         try:
             found = list(_dns_addresses(client.get("/status").value))
+        except BadOption:
+            raise
         except ClientError as error:
             faults.append(str(error))
             continue
@@ -82,7 +84,7 @@ def dns_address(args: argparse.Namespace) -> tuple[str, int]:
             host, port = host_port(found[0], 53)
             return (client.host if ipaddress.ip_address(host).is_unspecified else host), port
         faults.append(f"{url}/status names no DNS address: is [dns] on?")
-    raise ClientError("\n".join([*faults, "name the DNS server with --server ADDR:PORT"]))
+    raise ClientError("\n".join([*faults, "turn [admin] on, or name the DNS server with --server ADDR:PORT"]))
 
 
 def _dns_addresses(value: Any) -> Iterable[str]:
@@ -149,8 +151,10 @@ def _matching(query: DNSRecord, message: bytes) -> DNSRecord | None:
 
 def origin(reply: DNSRecord) -> str:
     """Where the answer comes from, as its AA bit says."""
-    if reply.header.rcode in (RCODE.REFUSED, RCODE.SERVFAIL):
+    if reply.header.rcode == RCODE.REFUSED:
         return "not served"
+    if reply.header.rcode == RCODE.SERVFAIL:
+        return "not known now"
     return "its own names" if reply.header.aa else "forwarded"
 
 

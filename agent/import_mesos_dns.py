@@ -166,7 +166,8 @@ def _mesos(out: _Writer) -> None:
         out.warn("Masters", "the ZooKeeper source is not available in this version: list the masters here before use")
         out.comment(f'masters = ["{scheme}HOST:5050"]')
     if value["Zk"]:
-        out.put("zk", value["Zk"], "Zk", "kept; this version finds the leader through the masters listed")
+        remark = "kept; this version finds the leader through the masters listed" if value["Masters"] else "kept"
+        out.put("zk", value["Zk"], "Zk", remark)
     if "ZkDetectionTimeout" in out.given:
         out.warn("ZkDetectionTimeout", "has no equivalent: Pharos keeps serving what it knows and never exits for that")
     if value["RefreshSeconds"] < 1:
@@ -242,6 +243,8 @@ def _forwarding(out: _Writer, nameservers: Callable[[], Sequence[str]]) -> None:
             out.warn("Resolvers", "is empty and /etc/resolv.conf names no other server: other names are refused")
     zones = {zone.strip(".").lower(): servers for zone, servers in value["ZoneResolvers"].items()}
     out.put("zones", zones, "ZoneResolvers")
+    if len(zones) < len(value["ZoneResolvers"]):
+        out.warn("ZoneResolvers", "has one zone in several spellings; the last one counts here")
     out.put("forward_timeout", f"{value['Timeout']}s" if value["Timeout"] > 0 else "5s", "Timeout")
     out.put("recursion", value["RecurseOn"], "RecurseOn")
 

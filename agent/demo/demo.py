@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import itertools
+import shlex
 import socket
 import sys
 import tempfile
@@ -117,8 +118,8 @@ async def _show(service: Service, marathon: DeployingMarathon, ports: list[int])
         f"  curl http://127.0.0.1:{api}/v1/hosts/cart.shop.marathon.mesos",
         f"  curl http://127.0.0.1:{api}/v1/services/_cart.shop._tcp.marathon.mesos",
         f"  curl {_first_url(marathon)}     # a task itself",
-        f"  pharos tasks web --api http://127.0.0.1:{api}",
-        f"  pharos status --admin http://127.0.0.1:{admin}",
+        f"  {_program()} tasks web --api http://127.0.0.1:{api}",
+        f"  {_program()} status --admin http://127.0.0.1:{admin}",
         f"  curl -X PUT -d '{{\"instances\": 6}}' {marathon.framework.webui_url}/v2/apps/shop/cart",
         f"\nMarathon's app {SCALED} is scaled by itself; this is what Pharos hears, and when DNS tells it.",
         "Ctrl-C ends it all.\n",
@@ -176,6 +177,12 @@ def _print_tasks(delta: Delta) -> None:
             sign = "-" if after is None else "+" if before is None else " "
             addresses = ",".join(address for network in task.networks for address in network.addresses)
             _say(f"{_clock()} {sign} {task.discovery_name or task.name:<12} {state:<10} {addresses:<12} {task.id}")
+
+
+def _program() -> str:
+    """How another terminal calls `pharos`, where it may well not be in PATH: as this process was."""
+    started = Path(sys.argv[0]).absolute()
+    return shlex.quote(str(started)) if started.name == "pharos" else f"{shlex.quote(sys.executable)} -m agent"
 
 
 def _first_url(marathon: DeployingMarathon) -> str:

@@ -46,7 +46,7 @@ def pharos(*words: str, code: str = "import sys; from agent.cli import main; sys
         (["import", "other"], 2),
         (["import", "mesos-dns", "/nonexistent/config.json"], 2),
         (["tasks", "--api", "http://127.0.0.1:1"], 1),
-        (["tasks", "--api", "nonsense"], 1),
+        (["tasks", "--api", "nonsense"], 2),
         (["status", "--api", "http://127.0.0.1:1", "--admin", "http://127.0.0.1:1"], 1),
         (["resolve", "x", "NOSUCH"], 2),
     ],

@@ -57,6 +57,7 @@ def test_nobody_there(free_port: int) -> None:
         (401, b"", r"refuses \(401\): .*--token-file"),
         (403, b"", r"refuses \(403\)"),
         (404, b"not here", "/x answers 404: not here"),
+        (404, b"404: Page Not Found", "/x answers 404: Page Not Found$"),
         (500, b"x" * 1000, "answers 500: x{200}$"),
         (200, b"<html>", "something else than JSON"),
         (200, b"[" * 200_000, "something else than JSON"),

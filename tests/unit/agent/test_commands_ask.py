@@ -87,6 +87,21 @@ def test_tasks_that_are_none(answers: Any, capsys: pytest.CaptureFixture[str], b
     assert "no list of tasks" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--api", "127.0.0.1:8123"], "expected http(s)://HOST:PORT"),
+        (["--token-file", "/nonexistent/token"], "can't read a token from"),
+        (["--api", "https://127.0.0.1:1", "--ca-file", "/nonexistent/ca"], "can't use /nonexistent/ca as PEM"),
+    ],
+)
+def test_options_that_can_not_be_used_are_usage_errors(
+    capsys: pytest.CaptureFixture[str], words: list[str], expected: str
+) -> None:
+    assert cli.main(["tasks", *words]) == 2
+    assert expected in capsys.readouterr().err
+
+
 def test_address_from_the_environment(answers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     answers.paths["/v1/tasks"] = (200, [])
     monkeypatch.setenv("PHAROS_API", answers.url)

@@ -31,6 +31,8 @@ class Zone(BaseResolver):  # type: ignore[misc]
             reply.add_answer(RR(name, QTYPE.A, ttl=60, rdata=A("192.0.2.1")))
         elif name == "refused.example.":
             reply.header.rcode, reply.header.aa = RCODE.REFUSED, 0
+        elif name == "unknown.mesos.":
+            reply.header.rcode, reply.header.aa = RCODE.SERVFAIL, 0
         elif name != "web.mesos.":
             reply.header.rcode = RCODE.NXDOMAIN
         return reply
@@ -70,6 +72,7 @@ def test_answer_and_where_it_comes_from(dns: str, capsys: pytest.CaptureFixture[
     [
         ("out.example", 0, "NOERROR for out.example. A: forwarded, from"),
         ("none.mesos", 1, "NXDOMAIN for none.mesos. A: its own names, from"),
+        ("unknown.mesos", 1, "SERVFAIL for unknown.mesos. A: not known now, from"),
         ("refused.example", 1, "REFUSED for refused.example. A: not served, from"),
     ],
 )

@@ -116,6 +116,7 @@ def test_a_key_is_carried(keys: dict[str, Any], path: str, expected: object) -> 
             "mode 0600 (secret_file)",
         ),
         ({"MesosCredentials": {"Principal": "p"}}, "MesosCredentials", "not carried over"),
+        ({"ZoneResolvers": {"a": ["10.0.0.1"], "A.": ["10.0.0.2"]}}, "ZoneResolvers", "the last one counts"),
     ],
 )
 def test_what_has_no_equivalent_is_a_comment_and_a_warning(keys: dict[str, Any], key: str, words: str) -> None:

@@ -22,6 +22,7 @@ def test_it_scales_an_app_and_dns_follows() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"dig @127\.0\.0\.1 -p \d+ web\.marathon\.mesos", done.stdout)
+    assert f"  {sys.executable} -m agent tasks web --api http://127.0.0.1:" in done.stdout
     assert re.search(r"/web has 4 instances; DNS said so \d+\.\d ms after the last change", done.stdout)
     assert re.search(r"/web has 2 instances; DNS said so", done.stdout)
     assert re.search(r"\+ web +staging", done.stdout)
