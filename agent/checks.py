@@ -97,7 +97,9 @@ def _mesos(mesos: MesosConfig) -> Iterator[Problem]:
         except ValueError:
             host, port = "", _NO_PORT
         plain = not separator or scheme in ("http", "https")
-        if not plain or not host or rest.startswith(":") or port < 1 or not _is_host(host):
+        if "@" in rest:  # not shown: what stands before it is a secret
+            yield Problem(path, "credentials don't belong here: set auth, principal and secret_file")
+        elif not plain or not host or rest.startswith(":") or port < 1 or not _is_host(host):
             yield Problem(path, f"expected HOST:PORT or http(s)://HOST:PORT, got {text!r}")
         elif (host.lower(), port) in seen:
             yield Problem(path, f"{text!r} is listed twice; the order of the masters numbers master0, master1, …")

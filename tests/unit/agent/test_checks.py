@@ -29,6 +29,10 @@ MASTER = "expected HOST:PORT or http(s)://HOST:PORT, got "
             for text in ("m", "m:0", "m:70000", ":5050", "ftp://m:5050", "m:5050/x", "10.0.0.300:5050", "a b:5050", "")
         ),
         (
+            "[mesos]\nmasters = ['http://joe:pass@m:5050']",
+            "mesos.masters[0]: credentials don't belong here: set auth, principal and secret_file",
+        ),
+        (
             "[mesos]\nmasters = ['m:5050', 'http://M:5050']",
             "mesos.masters[1]: 'http://M:5050' is listed twice; the order of the masters numbers master0, master1, …",
         ),
