@@ -78,6 +78,8 @@ class MesosSource:
                 await self._pause(await self._session())
         finally:
             await self._hosts.close()
+            async with self._ledger.lock:  # a document that is being applied is applied whole, and nothing follows
+                pass
 
     async def _session(self) -> bool:
         """One round through the masters, with TLS files as they are now; True when a master is known."""
@@ -144,7 +146,7 @@ class MesosSource:
         await self._apply(snapshot, base)
         async with self._ledger.lock:
             self._book.lead(leader, self._masters)
-            self._ledger.expire()
+            await self._ledger.expire()
 
     async def _apply(self, snapshot: Snapshot, base: str) -> None:
         """Make a leader's document the truth."""

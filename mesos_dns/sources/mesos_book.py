@@ -7,7 +7,7 @@ go with its last task. Nothing else of the source writes to the publisher.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from mesos_dns.model import Endpoint, Entity, Framework, Key, Leadership, Node, NodeState, Sync, Task, canonical_address
 from mesos_dns.sources import Publisher
@@ -235,6 +235,12 @@ class Book:
                     self._publish.put(self.framework(seen))
             elif key[0] == "leadership":
                 self.lead(self._leader, self._masters)
+
+    def forget_hosts(self, hosts: Iterable[str]) -> None:
+        """Names that a document brought and nobody uses (a scheduler's, when its pid is known) are not refreshed."""
+        for host in hosts:
+            if host not in self._users:
+                self._hosts.forget(host)
 
     def _resolve(self, host: str, key: Key) -> tuple[str, ...] | None:
         if self._host_of.get(key) != host:

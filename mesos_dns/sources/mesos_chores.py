@@ -91,7 +91,7 @@ class Chores:
     async def _expire(self) -> None:
         if self._ledger.holds.next_deadline() is not None:
             async with self._ledger.lock:
-                want = self._ledger.expire()
+                want = await self._ledger.expire()
             self.want(want)
 
     async def _do(self, want: Want) -> None:

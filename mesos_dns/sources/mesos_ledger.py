@@ -187,10 +187,10 @@ class Ledger:
         self._book.drop_framework(framework_id)
         return Want.NOTHING
 
-    def expire(self) -> Want:
-        """End the holds whose time is over."""
+    async def expire(self) -> Want:
+        """End the holds whose time is over, which may be those of a whole cluster at once."""
         agents, frameworks = self.holds.due(self._clock())
-        want = Want.NOTHING
+        want, pace = Want.NOTHING, Pace()
         for agent_id in agents:
             self._complain(
                 f"an agent did not register with the new leader in time; its tasks are dropped agent={agent_id}"
@@ -199,6 +199,7 @@ class Ledger:
                 self._book.leaving_nodes.add(agent_id)
             self._release(agent_id)
             want |= self._leave(agent_id)
+            await pace.turn()
         for framework_id in frameworks:
             if not self._book.framework_tasks.get(framework_id):
                 self._book.drop_framework(framework_id)
@@ -241,6 +242,7 @@ class Ledger:
         await self._book.sync(change)
         await self._book.index()
         self._indexed = True
+        self._book.forget_hosts(snapshot.hosts())
         self._counters.syncs += 1
         self._counters.held_agents = len(self.holds)
         return want

@@ -8,12 +8,14 @@ import random
 import pytest
 
 from mesos_dns.config import MesosConfig
+from mesos_dns.model import Sync
+from mesos_dns.publish import CatalogPublisher
 from mesos_dns.sources import mesos
 from mesos_dns.sources.hosts import Hosts
 from mesos_dns.sources.mesos import MesosSource
 from tests.fakes.followed import Followed
 from tests.fakes.following import Following
-from tests.fakes.mesos_master import FakeMaster, agent, state_of, subscribed, task
+from tests.fakes.mesos_master import FakeMaster, agent, framework, state_of, subscribed, task
 from tests.fakes.replay import no_names
 
 pytestmark = pytest.mark.asyncio
@@ -82,3 +84,49 @@ async def test_the_standing_says_what_is() -> None:
         await follow.until(lambda: not status.connected)
         assert status.synced, "what was said stays said"
         assert "closed" in status.detail
+
+
+async def test_nothing_follows_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    sync = CatalogPublisher.sync
+
+    async def slow(publisher: CatalogPublisher, change: Sync) -> None:
+        begun.set()
+        await go_on.wait()
+        await sync(publisher, change)
+
+    monkeypatch.setattr(CatalogPublisher, "sync", slow)
+    async with FakeMaster() as master:
+        followed = Followed()
+        source = MesosSource(MesosConfig(masters=(master.place,)), followed.publisher, hosts=Hosts(resolve=no_names))
+        running = asyncio.create_task(source.run())
+        master.send(subscribed(state_of([task(1)], [agent(1)])))
+        await asyncio.wait_for(begun.wait(), 20)
+        running.cancel()
+        done, _ = await asyncio.wait([running], timeout=0.2)
+        assert not done, "a document is being applied"
+        go_on.set()
+        await asyncio.wait([running], timeout=20)
+        assert running.cancelled()
+        assert followed.running() == {("F1", "t1")}
+
+
+async def test_names_that_nobody_uses_are_not_refreshed() -> None:
+    asked: list[str] = []
+
+    async def resolve(host: str) -> tuple[str, ...]:
+        asked.append(host)
+        return ("10.0.0.9",)
+
+    hosts = Hosts(resolve=resolve)
+    schedulers = {"frameworks": [{"id": "F1", "name": "framework1", "pid": "s@10.9.0.1:1", "hostname": "driver-1"}]}
+    named = framework(1)
+    named["framework_info"]["hostname"] = "driver-1"
+    async with FakeMaster() as master, Following(master.place, hosts=hosts) as follow:
+        master.gets["/master/state-summary"] = schedulers
+        master.send(subscribed(state_of([], [agent(1)], [named])))
+        await follow.until(lambda: follow.frameworks() and follow.frameworks()["F1"].port == 1)
+        assert "driver-1" in asked
+        master.send(subscribed(state_of([], [agent(1)], [named])))
+        await follow.until(lambda: follow.source.counters.syncs == 2)
+        await follow.until(lambda: "resolve driver-1" not in {each.get_name() for each in asyncio.all_tasks()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesos_dns.sources import pace
 from mesos_dns.sources.mesos_ledger import EVERYTHING, Want
 from mesos_dns.sources.mesos_snapshot import Snapshot, V1Document
 from tests.fakes import mesos_master as master
@@ -134,12 +136,26 @@ async def test_holds_end_with_their_time() -> None:
     cluster = await two_agents(reregister_timeout=60)
     await cluster.sync([master.task(1)], [master.agent(1)], [], recovered=[2], leader="two")
     cluster.replay.now = 59
-    assert cluster.ledger.expire() == Want.NOTHING
+    assert await cluster.ledger.expire() == Want.NOTHING
     assert cluster.ids == {"t1", "t2", "t3"}
     cluster.replay.now = 60
-    cluster.ledger.expire()
+    await cluster.ledger.expire()
     assert (cluster.ids, cluster.nodes) == ({"t1"}, {"A1"})
     assert cluster.frameworks == {"F1": True}, "it still has a task"
+
+
+async def test_a_whole_cluster_whose_time_is_over_goes_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = await two_agents(reregister_timeout=60)
+    await cluster.sync([], [], leader="two")
+    cluster.replay.now = 60
+    monkeypatch.setattr(pace, "TURN", -1.0)
+    expiry = asyncio.create_task(cluster.ledger.expire())
+    turns = 0
+    while not expiry.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 2, "a turn of the loop for each agent"
+    assert (cluster.ids, cluster.nodes) == (set(), set())
 
 
 async def test_a_framework_without_tasks_is_waited_for_after_a_fail_over() -> None:
@@ -150,7 +166,7 @@ async def test_a_framework_without_tasks_is_waited_for_after_a_fail_over() -> No
         cluster.agent_added(number)
     assert "F2" in cluster.frameworks
     cluster.replay.now = 61
-    cluster.ledger.expire()
+    await cluster.ledger.expire()
     assert cluster.frameworks == {}
 
 
@@ -312,7 +328,7 @@ async def test_random_histories(history: list[tuple[str, Any, Any]]) -> None:
         assert cluster.replay.book.framework_tasks == ({"F1": count} if count else {})
     await cluster.sync(*real.state())
     cluster.replay.now += 101
-    cluster.ledger.expire()
+    await cluster.ledger.expire()
     await cluster.sync(*real.state())
     if real.agents:
         assert cluster.ids == {f"t{number}" for number in real.tasks}
