@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from mesos_dns.model import Entity, Key, Task
+from mesos_dns.model import Entity, Framework, Key, Task
 from mesos_dns.sources import mesos_decode as v1
 from mesos_dns.sources import mesos_state as state
 from mesos_dns.sources import mesos_wire as wire
@@ -100,9 +100,18 @@ class Snapshot:
         self._complain(f"a malformed {what or 'entity'} is skipped: {error}")
 
     def hosts(self) -> set[str]:
-        """The hosts of everything that was seen, names and addresses."""
+        """The hosts whose addresses are needed, names and addresses."""
         agents = {agent.host for agent in self.agents.values()}
-        return agents | {framework.hostname for framework in self.frameworks.values()}
+        return agents | {self._scheduler_host(framework) for framework in self.frameworks.values()}
+
+    def _scheduler_host(self, seen: wire.FrameworkSeen) -> str:
+        """A framework's host name, where its address does not come from its pid."""
+        told = wire.pid_address(seen.pid or "")
+        if told is not None:
+            return told[0]
+        before = self._said.get(("framework", self.cluster, seen.id))
+        known = seen.pid is None and isinstance(before, Framework) and before.port
+        return "" if known else seen.hostname
 
     def keep(self, task: Task, *, weak: bool = False) -> None:
         """Take a task in; a `weak` one (of the unreachable) never replaces one that is already there."""
