@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import math
 import signal
 import sys
 import time
@@ -54,6 +55,10 @@ async def run(
     """
     try:
         size = Size(nodes, tasks)
+        if not 0 <= churn < math.inf:
+            raise ValueError(f"churn={churn:g} must be a number of changes a second, 0 or more")
+        if not (0 <= master_port <= 65535 and 0 <= marathon_port <= 65535):
+            raise ValueError(f"master-port={master_port} and marathon-port={marathon_port} must be 0 to 65535")
         async with AsyncExitStack() as stack:
             sim, marathon, api = await _start(stack, size, listen, master_port, marathon_port)
             _announce(out, sim, marathon, api, size, as_json)

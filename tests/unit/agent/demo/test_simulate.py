@@ -82,3 +82,7 @@ async def test_what_makes_no_cluster_is_refused(capsys: pytest.CaptureFixture[st
     assert "nodes=1" in capsys.readouterr().err
     assert await simulate.run(1, 5, 0.0, listen="192.0.2.1", out=Printed()) == 2
     assert "192.0.2.1" in capsys.readouterr().err
+    assert await simulate.run(1, 5, -1.0, out=Printed()) == 2
+    assert "churn=-1" in capsys.readouterr().err
+    assert await simulate.run(1, 5, 0.0, master_port=65536, out=Printed()) == 2
+    assert "master-port=65536" in capsys.readouterr().err
