@@ -75,6 +75,10 @@ class Service:
 
     async def start(self) -> None:
         """Bind and start everything. Raises OSError when an address can't be bound."""
+        async with self._reloading:  # a SIGHUP that comes now waits
+            await self._start()
+
+    async def _start(self) -> None:
         config = self.config
         self.view = await self._new_view(config.dns, 0)
         self.view.serial = max(self.view.serial, await self._restore(config))
@@ -263,6 +267,7 @@ class Service:
             dns=self.config.dns or DnsConfig(),
             dns_counters=self.dns_counters,
             sources=self.sources,
+            saved=self.saved,
             dns_addresses=lambda: self.server.addresses if self.server is not None else [],
             started=self.started,
             config_path=str(self.config_path or ""),

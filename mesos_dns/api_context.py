@@ -13,6 +13,7 @@ from mesos_dns.api_shapes import Readiness, SourceRow
 from mesos_dns.catalog import Catalog
 from mesos_dns.config import DnsConfig
 from mesos_dns.respond import DnsCounters
+from mesos_dns.saved import SavedCatalog
 from mesos_dns.zone import ZoneView
 
 VERSION = version("pharos")
@@ -21,7 +22,8 @@ LATENCY_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
 """Upper bounds in seconds; a bucket above the last holds the rest."""
 
 ENUMERATIONS = 2
-"""Whole-table answers that are made at once; each may hold some hundred megabytes of a large cluster."""
+"""Whole-table answers that are made at once; each may hold some hundred megabytes of a large cluster.
+Of look-ups that go through the whole table as many, apart: they wait for no reader."""
 
 
 class ApiCounters:
@@ -54,6 +56,7 @@ class ApiContext:
     dns: DnsConfig = field(default_factory=DnsConfig)
     dns_counters: DnsCounters = field(default_factory=DnsCounters)
     sources: Mapping[str, object] = field(default_factory=dict)
+    saved: SavedCatalog | None = None
     dns_addresses: Callable[[], Sequence[tuple[str, int]]] = tuple
     started: float = field(default_factory=time.time)
     config_path: str = ""
@@ -62,6 +65,7 @@ class ApiContext:
     draining: bool = False
     counters: ApiCounters = field(default_factory=ApiCounters)
     enumerations: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ENUMERATIONS))
+    long_lookups: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ENUMERATIONS))
 
     def readiness(self) -> Readiness:
         """Ready once every source has told all it knows, in this process or in the one before."""

@@ -152,6 +152,17 @@ def _catalog(context: ApiContext) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "pharos_catalog_listener_errors_total", "changes that a part failed to take in", value=catalog.listener_errors
     )
+    saved = context.saved
+    if saved is not None:
+        yield CounterMetricFamily("pharos_catalog_saves_total", "times that it was saved", value=saved.saves)
+        yield CounterMetricFamily(
+            "pharos_catalog_save_errors_total", "times that it could not be saved", value=saved.errors
+        )
+        yield GaugeMetricFamily(
+            "pharos_catalog_last_save_timestamp_seconds",
+            "when this process last saved it, 0 before the first time",
+            value=saved.last_save_at,
+        )
 
 
 def _dns(context: ApiContext) -> Iterator[Metric]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,7 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from mesos_dns.api_context import ApiContext
 from mesos_dns.metrics import KINDS, entity_counts, exposition
 from mesos_dns.model import App, HealthOverlay, Leadership, StaticRecords, VipAddress
+from mesos_dns.saved import SavedCatalog
 from mesos_dns.sources.counters import SourceCounters
+from tests.conftest import REPOSITORY
 from tests.fakes.api import context_of
 from tests.fakes.questions import AGENT, MARATHON, task
 
@@ -89,6 +93,32 @@ async def test_a_lost_source_is_stale() -> None:
     found = await samples(context)
     assert found["pharos_source_connected", (("source", "mesos"),)] == 0
     assert found["pharos_source_stale_seconds", (("source", "mesos"),)] > 1e9
+
+
+async def test_saves_are_counted(tmp_path: Path) -> None:
+    context = context_of(task(1))
+    await asyncio.to_thread((tmp_path / "file").write_text, "no folder")
+    saved = SavedCatalog(context.catalog, tmp_path / "catalog", max_age=60, interval=1)
+    assert await saved.save()
+    refused = SavedCatalog(context.catalog, tmp_path / "file" / "catalog", max_age=60, interval=1)
+    assert not await refused.save()
+    found = await samples(replace(context, saved=saved))
+    assert found["pharos_catalog_saves_total", ()] == 1
+    assert found["pharos_catalog_save_errors_total", ()] == 0
+    assert found["pharos_catalog_last_save_timestamp_seconds", ()] == saved.last_save_at
+    assert (await samples(replace(context, saved=refused)))["pharos_catalog_save_errors_total", ()] == 1
+
+
+async def test_readme_lists_every_metric(tmp_path: Path) -> None:
+    context = context_of(task(1))
+    context = replace(
+        context,
+        sources={"mesos": Source()},
+        saved=SavedCatalog(context.catalog, tmp_path / "catalog", max_age=60, interval=1),
+    )
+    told = set(re.findall(r"^# TYPE (pharos_\S+) ", (await exposition(context)).decode(), re.MULTILINE))
+    readme = await asyncio.to_thread((REPOSITORY / "mesos_dns" / "README.md").read_text)
+    assert set(re.findall(r"^\| `(pharos_\w+)` \|", readme, re.MULTILINE)) == told
 
 
 async def test_exposition_is_what_prometheus_accepts() -> None:
