@@ -22,6 +22,9 @@ __all__ = ["ApiContext", "ApiCounters", "health_routes", "routes"]
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+STALL_SECONDS = 20.0
+"""A reader that takes nothing for so long is cut: it would keep others from their whole-table answers."""
+
 _MOST = 1 << 31
 """Numbers in query strings are below this."""
 
@@ -106,7 +109,7 @@ def _hosts(context: ApiContext) -> _Handler:
     async def hosts(request: web.Request) -> web.Response:
         name = request.match_info["host"]
         if api_long.is_long(context.view, name):
-            async with context.enumerations:
+            async with context.long_lookups:
                 return _json(await api_long.hosts(context.view, context.catalog, name))
         return _json(api_lookup.hosts(context.view, name))
 
@@ -122,7 +125,7 @@ def _services(context: ApiContext) -> _Handler:
     async def services(request: web.Request) -> web.Response:
         name = request.match_info["service"]
         if api_long.is_long(context.view, name):
-            async with context.enumerations:
+            async with context.long_lookups:
                 return _json(await api_long.services(context.view, context.catalog, name))
         return _json(api_lookup.services(context.view, name))
 
@@ -169,7 +172,8 @@ async def _stream(request: web.Request, parts: AsyncIterator[bytes]) -> web.Stre
     await response.prepare(request)
     try:
         async for piece in api_stream.gather(parts):
-            await response.write(piece)
+            async with asyncio.timeout(STALL_SECONDS):
+                await response.write(piece)
             await asyncio.sleep(0)
     except BaseException:
         if request.transport is not None:

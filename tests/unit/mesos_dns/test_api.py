@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from mesos_dns import api_stream
+from mesos_dns import api, api_stream
 from mesos_dns.api import accepts_json
 from mesos_dns.catalog import Catalog
 from mesos_dns.config import ApiConfig
@@ -154,6 +154,32 @@ async def test_only_some_whole_tables_at_once(monkeypatch: pytest.MonkeyPatch) -
     async with Asking(context_of()) as asking:
         answers = await asyncio.gather(*(asking.json("/v1/axfr") for _ in range(5)))
     assert (answers, most) == ([{}] * 5, 2)
+
+
+async def test_readers_that_take_nothing_keep_nobody_from_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def endless(view: ZoneView, catalog: Catalog) -> AsyncIterator[bytes]:
+        while True:
+            yield b" " * api_stream.PIECE_BYTES
+
+    async def short(view: ZoneView) -> AsyncIterator[bytes]:
+        yield b"{}"
+
+    monkeypatch.setattr(api, "STALL_SECONDS", 0.1)
+    monkeypatch.setattr(api_stream, "transferred", endless)
+    monkeypatch.setattr(api_stream, "enumerated", short)
+    async with Asking(context_of()) as asking:
+        host, port = asking.server.part_addresses()["api"][0]
+        readers = [await asyncio.open_connection(host, port, limit=1) for _ in range(2)]
+        for _, writer in readers:
+            writer.write(b"GET /v1/axfr HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(20):
+            while not asking.context.enumerations.locked():
+                await asyncio.sleep(0.001)
+            long_name = f"/v1/hosts/{'a' * 60}.marathon.mesos"
+            assert await asking.json(long_name) == [{"host": "", "ip": ""}]
+            assert await asking.json("/v1/enumerate") == {}
+        for _, writer in readers:
+            writer.close()
 
 
 async def test_metrics_are_served() -> None:
