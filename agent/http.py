@@ -82,6 +82,14 @@ class HttpServer:
             await self.close(0)
             raise
 
+    async def renew(self) -> None:
+        """Read the certificates again, for connections to come. Raises OSError; the old ones are then kept."""
+        for name, part in self._parts.items():
+            section: ApiConfig | AdminConfig = getattr(self.config, name)
+            if part.tls is not None:
+                await asyncio.to_thread(server_tls, section.cert_file, section.key_file)  # are they any good?
+                part.tls.load_cert_chain(section.cert_file, section.key_file)
+
     def drain(self) -> None:
         """From now on /readyz says no; requests are still answered."""
         self.context.draining = True
@@ -101,12 +109,12 @@ class HttpServer:
         if section.token_file:
             token = TokenFile(section.token_file)
             await token.load()
-        part = self._parts[name] = _Part(self.context, routes, token)
+        part = self._parts[name] = _Part(self.context, routes, token, tls)
         await part.open()
         for listen in section.listen:
             host, port = host_port(listen)
             try:
-                await part.bind(host, port, tls)
+                await part.bind(host, port)
             except OSError as error:
                 raise OSError(error.errno, f"[{name}] can't listen on {listen}: {error.strerror or error}") from error
 
@@ -114,7 +122,10 @@ class HttpServer:
 class _Part:
     """One application with its sockets."""
 
-    def __init__(self, context: ApiContext, routes: list[web.RouteDef], token: TokenFile | None) -> None:
+    def __init__(
+        self, context: ApiContext, routes: list[web.RouteDef], token: TokenFile | None, tls: ssl.SSLContext | None
+    ) -> None:
+        self.tls = tls
         self._counters = context.counters
         self._token = token
         self._silent: set[asyncio.BaseProtocol] = set()
@@ -143,15 +154,15 @@ class _Part:
     async def open(self) -> None:
         await self._runner.setup()
 
-    async def bind(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    async def bind(self, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
-        limit = HEAD_SECONDS if tls is not None else None
+        limit = HEAD_SECONDS if self.tls is not None else None
         self._servers.append(
             await loop.create_server(
                 self._connection,
                 host,
                 port,
-                ssl=tls,
+                ssl=self.tls,
                 ssl_handshake_timeout=limit,
             )
         )

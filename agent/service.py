@@ -165,6 +165,11 @@ class Service:
                 names = " and ".join(f"[{name}]" for name in sorted(http))
                 log.error("configuration reloaded only in part, %s stays as it was: %s", names, error)
                 kept |= http
+        elif self.http is not None:
+            try:
+                await self.http.renew()
+            except OSError as error:
+                log.error("certificates not read again, the old ones stay: %s", error)
         return kept
 
     async def _restore(self, config: Config) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import dns.message
 import dns.query
 import dns.rcode
 import pytest
+import trustme
 
 from agent.config import load
 from agent.service import Service
@@ -208,6 +210,42 @@ async def test_an_address_that_is_taken_says_which(tmp_path: Path, free_port: in
     finally:
         await second.stop()
         await first.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_reload_takes_renewed_certificates(tmp_path: Path) -> None:
+    def issue() -> trustme.CA:
+        authority = trustme.CA()
+        issued = authority.issue_cert("127.0.0.1")
+        issued.private_key_pem.write_to_path(tmp_path / "key")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / "cert")
+        return authority
+
+    async def trusted(authority: trustme.CA) -> bool:
+        client = ssl.create_default_context()
+        authority.configure_trust(client)
+        assert service.http is not None
+        try:
+            _, writer = await asyncio.open_connection(*service.http.addresses[0], ssl=client)
+        except ssl.SSLCertVerificationError:
+            return False
+        writer.close()
+        return True
+
+    first = await asyncio.to_thread(issue)
+    text = f'[api]\nlisten = ["127.0.0.1:0"]\ncert_file = "{tmp_path}/cert"\nkey_file = "{tmp_path}/key"\n'
+    path = await asyncio.to_thread(write, tmp_path, text)
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+    try:
+        http = service.http
+        assert await trusted(first)
+        second = await asyncio.to_thread(issue)
+        assert await service.reload()
+        assert service.http is http, "the sockets stay"
+        assert (await trusted(first), await trusted(second)) == (False, True)
+    finally:
+        await service.stop()
 
 
 def test_signals(tmp_path: Path, free_port: int) -> None:
