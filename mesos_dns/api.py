@@ -29,6 +29,11 @@ _MOST = 1 << 31
 """Numbers in query strings are below this."""
 
 
+UNKNOWN = "503: nobody has said yet what runs in the cluster"
+TELLING = ("/v1/hosts/{host:[^/]+}", "/v1/services/{service:[^/]+}", "/v1/tasks", "/v1/enumerate", "/v1/axfr")
+"""Look-ups that tell what runs."""
+
+
 def routes(context: ApiContext) -> list[web.RouteDef]:
     """All routes of `[api]`."""
     lookups: dict[str, _Handler] = {
@@ -43,6 +48,8 @@ def routes(context: ApiContext) -> list[web.RouteDef]:
         lookups["/v1/axfr"] = _whole_table(context, lambda: api_stream.transferred(context.view, context.catalog))
     found = []
     for path, handler in lookups.items():
+        if path in TELLING:
+            handler = _when_known(context, handler)
         # mesos-dns takes a slash at the end, and no HEAD.
         for spelling in (path, f"{path}/"):
             found.append(web.get(spelling, _json_only(handler), allow_head=False))
@@ -81,6 +88,18 @@ def accepts_json(accept: str) -> bool:
         if kind in ("application/json", "application/*", "*/*") and not refused:
             return True
     return False
+
+
+def _when_known(context: ApiContext, handler: _Handler) -> _Handler:
+    """The handler, or 503 while nobody has said yet what runs: "absent" would be a guess (mesos-dns
+    does not listen before that)."""
+
+    async def checked(request: web.Request) -> web.StreamResponse:
+        if not context.view.known():
+            raise web.HTTPServiceUnavailable(text=UNKNOWN, headers={"Retry-After": "1"})
+        return await handler(request)
+
+    return checked
 
 
 def _json_only(handler: _Handler) -> _Handler:

@@ -181,6 +181,8 @@ def _get(
         "200": {"description": "As asked", "content": content},
         "406": _text_response("The client wants something else than JSON", "406: Not Acceptable"),
     }
+    if path not in ("/v1/version", "/readyz"):
+        responses["503"] = _text_response("Not known yet", "503: nobody has said yet what runs in the cluster")
     operation = _operation(name, summary, responses, parameters or [])
     return {"get": operation if security is None else {**operation, "security": security}}
 

@@ -182,6 +182,9 @@ def _dns(context: ApiContext) -> Iterator[Metric]:
     yield CounterMetricFamily("pharos_dns_answers_compiled_total", "answers made from records", value=counts.compiled)
     yield CounterMetricFamily("pharos_dns_answers_reused_total", "answers that were ready", value=counts.reused)
     yield CounterMetricFamily("pharos_dns_truncated_total", "answers that did not fit (TC)", value=counts.truncated)
+    yield CounterMetricFamily(
+        "pharos_dns_faults_total", "questions that failed by a fault of ours", value=counts.faults
+    )
     yield CounterMetricFamily("pharos_dns_dropped_total", "packets that were no questions", value=counts.dropped)
     yield CounterMetricFamily("pharos_dns_tcp_connections_total", "TCP connections taken", value=counts.tcp_connections)
     yield CounterMetricFamily(

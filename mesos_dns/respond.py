@@ -13,7 +13,7 @@ import msgspec
 
 from mesos_dns.answer import Answer, Dependency, compile_answer, error, refused
 from mesos_dns.config import DnsConfig, host_port
-from mesos_dns.message import RA, REFUSED, Bad, Query, read_query
+from mesos_dns.message import RA, REFUSED, SERVFAIL, Bad, Query, read_query
 from mesos_dns.names import ANY, PTR, SOA
 from mesos_dns.wire import name_to_wire
 from mesos_dns.zone import EVERYTHING, ZoneView
@@ -47,6 +47,7 @@ class DnsCounters:
         self.reused = 0
         self.truncated = 0
         self.dropped = 0
+        self.faults = 0
         self.forwarded: Counter[str] = Counter()
         self.tcp_connections = 0
         self.tcp_refused = 0
@@ -118,6 +119,14 @@ class Responder:
     def failure(self, query: Query, rcode: int, transport: str) -> bytes:
         """An error for a question that could be read (a forwarded one that failed)."""
         return self.encode(Answer(rcode, [], aa=False), query, transport)
+
+    def fault(self, packet: bytes) -> bytes | None:
+        """SERVFAIL for a packet that could not be answered because of a fault of ours."""
+        query = read_query(packet)
+        if not isinstance(query, Query):
+            return None
+        self.counters.faults += 1
+        return error(Bad(query.id, query.flags, SERVFAIL, query.question, query.edns), self._flags, self._opt)
 
     def invalidate(self, tag: str, owner: str) -> None:
         """Drop every compiled answer that was built from an owner (all, for the tag EVERYTHING)."""

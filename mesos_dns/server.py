@@ -218,9 +218,9 @@ def _decide(responder: Responder, packet: bytes, transport: str) -> bytes | Forw
     try:
         return responder.respond(packet, transport)
     except Exception:
-        # A fault in answering one packet must never stop the others.
+        # A fault in answering one packet must never stop the others; its client need not wait for a time-out.
         log.exception("could not answer a packet packet=%s", packet[:512].hex())
-        return None
+        return responder.fault(packet)
 
 
 def _source(kind: int, data: bytes) -> bytes:

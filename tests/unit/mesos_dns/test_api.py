@@ -52,6 +52,17 @@ async def test_statuses_of_mesos_dns() -> None:
             assert (await asking.ask(path))[0] == 200
 
 
+async def test_nothing_is_absent_before_anybody_said_what_runs() -> None:
+    context = context_of()
+    context.view.known = lambda: False
+    async with Asking(context) as asking:
+        for path in ("/v1/hosts/a", "/v1/services/a", "/v1/tasks", "/v1/enumerate", "/v1/axfr"):
+            assert (await asking.ask(path))[::2] == (503, "503: nobody has said yet what runs in the cluster")
+        assert (await asking.ask("/v1/version"))[0] == 200
+        context.view.known = lambda: True
+        assert (await asking.ask("/v1/hosts/a"))[0] == 200
+
+
 async def test_version_says_who_it_is() -> None:
     async with Asking(context_of()) as asking:
         version = await asking.json("/v1/version")
