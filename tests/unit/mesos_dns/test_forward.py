@@ -78,10 +78,18 @@ async def upstream(answering: Answering) -> AsyncIterator[Upstream]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    made.address = server.sockets[0].getsockname()
     loop = asyncio.get_running_loop()
-    udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(made), local_addr=made.address)
+    for _ in range(20):  # a port that is free by TCP may be somebody's by UDP
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        made.address = server.sockets[0].getsockname()
+        try:
+            udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(made), local_addr=made.address)
+            break
+        except OSError:
+            server.close()
+            await server.wait_closed()
+    else:
+        pytest.fail("no port is free by both UDP and TCP")
     try:
         yield made
     finally:
