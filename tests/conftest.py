@@ -13,6 +13,8 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from tests.system.ensemble import Ensemble, ensemble
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("agent", "lb4", "lb7", "mesos_dns")
 
@@ -62,6 +64,13 @@ def free_port() -> int:
                 continue
             return port
     pytest.fail("no port is free by both UDP and TCP")
+
+
+@pytest.fixture(scope="session")
+def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+    """One real ZooKeeper server for tests that leave it running; each test keeps to a path of its own."""
+    with ensemble(tmp_path_factory.mktemp("zookeeper")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

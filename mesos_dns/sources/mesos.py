@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 
 from mesos_dns.config import MesosConfig
+from mesos_dns.hosts import Hosts
 from mesos_dns.sources import Publisher
 from mesos_dns.sources.counters import Complaints, SourceCounters
-from mesos_dns.sources.hosts import Hosts
 from mesos_dns.sources.mesos_auth import Authenticator, authenticator
 from mesos_dns.sources.mesos_book import Book
 from mesos_dns.sources.mesos_calls import V1, Calls, call, settle

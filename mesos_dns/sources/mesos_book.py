@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from mesos_dns.hosts import Hosts
 from mesos_dns.model import Endpoint, Entity, Framework, Key, Leadership, Node, NodeState, Sync, Task, canonical_address
 from mesos_dns.sources import Publisher
-from mesos_dns.sources.hosts import Hosts
 from mesos_dns.sources.mesos_wire import AgentSeen, FrameworkSeen, pid_address
 from mesos_dns.sources.pace import Pace
 

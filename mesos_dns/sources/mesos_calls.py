@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from mesos_dns.config import MesosConfig
-from mesos_dns.sources.hosts import Hosts
+from mesos_dns.hosts import Hosts
 from mesos_dns.sources.mesos_client import Answer, MasterClient, MasterError, place
 from mesos_dns.sources.mesos_ledger import EVERYTHING, Ledger, Want
 from mesos_dns.sources.mesos_read import read_document

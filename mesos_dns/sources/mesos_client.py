@@ -19,8 +19,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from mesos_dns.config import MesosConfig, host_port
+from mesos_dns.hosts import Hosts
 from mesos_dns.sources.counters import SourceCounters
-from mesos_dns.sources.hosts import Hosts
 from mesos_dns.sources.mesos_auth import Authenticator, AuthError, IamAuth, NoAuth
 
 log = logging.getLogger(__name__)

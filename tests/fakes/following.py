@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mesos_dns.config import MesosConfig
-from mesos_dns.sources.hosts import Hosts
+from mesos_dns.hosts import Hosts
 from mesos_dns.sources.mesos import MesosSource
 from tests.fakes.followed import Followed
 from tests.fakes.replay import no_names

@@ -14,8 +14,8 @@ from agent.config import Config, load_text
 from agent.import_mesos_dns import convert
 from mesos_dns.api import ApiContext
 from mesos_dns.config import DnsConfig
+from mesos_dns.hosts import Hosts
 from mesos_dns.sources.counters import Complaints, SourceCounters
-from mesos_dns.sources.hosts import Hosts
 from mesos_dns.sources.mesos_book import Book
 from mesos_dns.sources.mesos_client import base_url, place
 from mesos_dns.sources.mesos_ledger import Ledger

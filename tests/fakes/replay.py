@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import cast
 
+from mesos_dns.hosts import Hosts, Resolve
 from mesos_dns.sources.counters import Complaints, SourceCounters
-from mesos_dns.sources.hosts import Hosts, Resolve
 from mesos_dns.sources.mesos_book import Book
 from mesos_dns.sources.mesos_calls import settle
 from mesos_dns.sources.mesos_client import Answer, MasterError

@@ -8,10 +8,10 @@ import random
 import pytest
 
 from mesos_dns.config import MesosConfig
+from mesos_dns.hosts import Hosts
 from mesos_dns.model import Sync
 from mesos_dns.publish import CatalogPublisher
 from mesos_dns.sources import mesos
-from mesos_dns.sources.hosts import Hosts
 from mesos_dns.sources.mesos import MesosSource
 from tests.fakes.followed import Followed
 from tests.fakes.following import Following

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from mesos_dns.hosts import Hosts
 from mesos_dns.model import Endpoint
-from mesos_dns.sources.hosts import Hosts
 from mesos_dns.sources.mesos_book import Book
 from mesos_dns.sources.mesos_wire import AgentSeen, FrameworkSeen
 from tests.fakes.followed import Followed

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mesos_dns.config import MesosConfig
+from mesos_dns.hosts import Hosts
 from mesos_dns.sources.counters import SourceCounters
-from mesos_dns.sources.hosts import Hosts
 from mesos_dns.sources.mesos_client import MasterClient, MasterError, base_url, place, redirected, tls_context
 from tests.fakes.mesos_master import FakeMaster
 from tests.fakes.replay import no_names

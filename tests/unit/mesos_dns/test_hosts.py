@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from mesos_dns.sources import hosts as hosts_module
-from mesos_dns.sources.hosts import Hosts, system_resolve
+from mesos_dns import hosts as hosts_module
+from mesos_dns.hosts import Hosts, system_resolve
 
 
 class Names:
