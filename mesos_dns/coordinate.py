@@ -1,7 +1,7 @@
 """Coordination among Pharos processes: the Protocol that the packages use; agent connects it.
 
 The semantics are ZooKeeper's, reduced to what the product needs. Keys are "/"-separated paths
-without a leading slash; values are bytes of at most 1 MiB. Reads never need a coordinator: names,
+without a leading slash; values are bytes, at most MAX_VALUE of them. Reads never need a coordinator: names,
 VIPs and routes go on without it.
 """
 
@@ -13,8 +13,12 @@ from typing import Protocol
 
 import msgspec
 
-MAX_VALUE = 1 << 20
-"""Largest value in bytes: ZooKeeper's default jute.maxbuffer."""
+MAX_VALUE = (1 << 20) - 8192
+"""Largest value in bytes.
+
+ZooKeeper's default jute.maxbuffer, 1 MiB - 1, bounds whole packets: a server drops the connection over a
+larger one. What is left holds the longest key, the ACL and what servers add among themselves.
+"""
 
 ABSENT = -1
 """The version of a key that does not exist; `put_if(key, value, ABSENT)` creates it."""

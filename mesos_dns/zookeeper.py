@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -121,6 +122,7 @@ class Session:
         self._woken = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._stops: set[asyncio.Future[None]] = set()
 
     def __repr__(self) -> str:
         state = "connected" if self.connected else f"lost ({self.failure})"
@@ -164,6 +166,8 @@ class Session:
         self._tasks = []
         await self._hosts.close()
         await self._discard()
+        if self._stops:
+            await asyncio.wait(self._stops, timeout=CLOSE)
 
     # --- requests ----------------------------------------------------------------------------------
 
@@ -338,7 +342,7 @@ class Session:
         client.add_listener(lambda state: self._state(client, state))
         self._ended.clear()
         self._client, self._threads = client, threads
-        await asyncio.to_thread(client.start_async)
+        client.start_async()  # starts threads; nothing is waited for
 
     async def _addresses(self) -> dict[tuple[str, int], str]:
         """(address, port) → host name of every server, as far as names can be resolved; waits for the first."""
@@ -382,13 +386,25 @@ class Session:
         was_connected, self.connected, self.session_id = self.connected, False, None
         if client is None:
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE):
-                await asyncio.to_thread(_stop, client)
+        # A thread of its own: it is started whatever becomes of us, and it does not hold up the process.
+        stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stops.add(stopped)
+        stopped.add_done_callback(self._stops.discard)
+        threading.Thread(target=self._stop, args=(client, stopped), name="zookeeper stop", daemon=True).start()
+        await asyncio.wait([stopped], timeout=CLOSE)
         self._sent.clear()
         if was_connected:
             for watcher in list(self._watchers):
                 watcher.state_changed()
+
+    def _stop(self, client: KazooClient, stopped: asyncio.Future[None]) -> None:
+        """In a thread: kazoo waits for its own threads."""
+        try:
+            client.stop()
+            client.close()
+        except Exception as error:
+            log.debug("a ZooKeeper session was left behind error=%r", error)
+        self._post(lambda: _settle(stopped))
 
 
 _KNOWN = (NoNodeError, NodeExistsError, BadVersionError, NotEmptyError, NoAuthError, InvalidACLError)
@@ -399,13 +415,9 @@ def _texts(addresses: dict[tuple[str, int], str]) -> str:
     return hosts_text(tuple(addresses))
 
 
-def _stop(client: KazooClient) -> None:
-    """In a thread: kazoo waits for its own threads."""
-    try:
-        client.stop()
-        client.close()
-    except Exception as error:  # its threads are daemons and do not hold up the process
-        log.debug("a ZooKeeper session was left behind error=%r", error)
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _report(task: asyncio.Task[None]) -> None:
