@@ -20,7 +20,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import re
 import struct
 import time
 import uuid
@@ -31,6 +30,7 @@ from typing import TypeVar
 
 import msgspec
 
+from agent.coordinator_keys import check_key, check_role, check_value
 from agent.file_election import FileElection, finished, is_locked, try_lock
 from mesos_dns.coordinate import ABSENT, MAX_VALUE, CoordinatorLost, Election, VersionConflict, Versioned
 
@@ -39,10 +39,6 @@ log = logging.getLogger(__name__)
 LOCK_TIMEOUT = 10.0
 """Seconds that a change waits for another process's change; one takes a few milliseconds."""
 
-MAX_KEY = 512
-"""Characters of the longest key."""
-
-_SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _VALUE = "=value"
 _HEAD = struct.Struct(">4sQII16s")
 _MAGIC = b"PHK1"
@@ -98,8 +94,7 @@ class StateDirCoordinator:
     @contextlib.asynccontextmanager
     async def elect(self, role: str) -> AsyncIterator[Election]:
         """Stand for `role` while the context is open. Raises ValueError when it is no legal segment."""
-        if not _legal(role) or "/" in role:
-            raise ValueError(f"role {role!r}: expected one segment of letters, digits, '.', '_', '-'")
+        check_role(role)
         election = FileElection(self.path / "roles" / role, min(self.poll, 0.25))
         standing = asyncio.create_task(election.stand(), name=f"elect-{role}")
         try:
@@ -125,7 +120,7 @@ class StateDirCoordinator:
     async def put_if(self, key: str, value: bytes, version: int) -> int:
         """Write when the key's version equals `version`; see the Protocol. On the disk when it returns."""
         path = self._file(key)
-        _check_value(key, value)
+        check_value(key, value)
 
         def write() -> int:
             with self._locked():
@@ -161,7 +156,7 @@ class StateDirCoordinator:
         CoordinatorLost, ValueError.
         """
         path = self._file(key)
-        _check_value(key, value)
+        check_value(key, value)
 
         held = False
 
@@ -224,8 +219,7 @@ class StateDirCoordinator:
             raise CoordinatorLost(f"state directory {self.path}: {error}") from error
 
     def _file(self, key: str) -> Path:
-        if not _legal(key):
-            raise ValueError(f"key {key!r}: expected segments of letters, digits, '.', '_', '-' between single '/'")
+        check_key(key)
         return self.path / "data" / key / _VALUE
 
     @contextlib.contextmanager
@@ -348,17 +342,6 @@ class StateDirCoordinator:
         """Wake every watch of this process."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
-
-
-def _legal(key: str) -> bool:
-    """True for a key whose every segment may stand in a path; "." and ".." may not."""
-    segments = key.split("/")
-    return len(key) <= MAX_KEY and all(_SEGMENT.fullmatch(part) and part not in (".", "..") for part in segments)
-
-
-def _check_value(key: str, value: bytes) -> None:
-    if len(value) > MAX_VALUE:
-        raise ValueError(f"value of {key!r}: {len(value)} bytes, at most {MAX_VALUE} are allowed")
 
 
 def _compare(key: str, stored: _Stored | None, version: int) -> None:

@@ -33,6 +33,11 @@ _NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
 Resolve = Callable[[str], Awaitable[tuple[str, ...]]]
 
 
+def is_host(text: str) -> bool:
+    """True for an IP address and for what can be a host name."""
+    return bool(canonical_address(text) or _NAME.fullmatch(text))
+
+
 _threads = threading.BoundedSemaphore(MAX_THREADS)
 
 

@@ -11,7 +11,9 @@ What kazoo leaves to its users is done here:
    while there are requests to send).
 2. kazoo gives up for good after a failed login or a malformed answer; here it is started anew.
 3. Host names are resolved by `Hosts`: the last known addresses hold while names can't be resolved.
-4. Read-only servers (cut off from their quorum) are not talked to: what they say may be old.
+4. Servers that lost data which we have seen refuse us for ever: after a session's time without success
+   kazoo is started anew and asks for the same session without saying what it has seen.
+5. Read-only servers (cut off from their quorum) are not talked to: what they say may be old.
 
 A watch is a hint, never news: whoever watches reads again. After each reconnection every watch is
 gone (`connection` has grown), and after the end of a session everything of it is (`session_id`).
@@ -95,7 +97,8 @@ class Session:
 
     connected:   requests can be made now
     connection:  grows with each connection; watches live as long as one
-    session_id:  None until the first connection and after the end of a session; ephemerals live as long as one
+    session_id:  None until the first connection and after the end of a session; ephemerals live as long as one.
+                 It stays while there is no connection, although the servers may have ended it by then
     timeout:     seconds of the session's life without a sign from us, as the servers granted it
     failure:     why there is no connection, for people; "" when there is one
     """
@@ -104,7 +107,6 @@ class Session:
         self.target = target
         self.connected = False
         self.connection = 0
-        self.session_id: int | None = None
         self.failure = "not connected yet"
         self.requests = 0
         self.events = 0
@@ -112,6 +114,7 @@ class Session:
         self.expirations = 0
         self._hosts = Hosts(changed=lambda host: self._host_changed(), resolve=resolve)
         self._watchers: list[Watcher] = []
+        self._identity: tuple[int, bytes] | None = None
         self._client: KazooClient | None = None
         self._threads: Threads | None = None
         self._ended = asyncio.Event()
@@ -127,6 +130,11 @@ class Session:
     def __repr__(self) -> str:
         state = "connected" if self.connected else f"lost ({self.failure})"
         return f"<Session {hosts_text(self.target.hosts)} {state} connection={self.connection}>"
+
+    @property
+    def session_id(self) -> int | None:
+        """See the class."""
+        return self._identity[0] if self._identity is not None else None
 
     @property
     def timeout(self) -> float:
@@ -166,6 +174,7 @@ class Session:
         self._tasks = []
         await self._hosts.close()
         await self._discard()
+        self._identity = None
         if self._stops:
             await asyncio.wait(self._stops, timeout=CLOSE)
 
@@ -274,17 +283,17 @@ class Session:
     def _state(self, client: KazooClient, state: str) -> None:
         """kazoo's listener, on its thread: what is true now, before it changes again."""
         fine, identity = client.client_state, client.client_id
-        self._post(lambda: self._changed(client, state, fine, identity[0] if identity else None))
+        self._post(lambda: self._changed(client, state, fine, identity))
 
-    def _changed(self, client: KazooClient, state: str, fine: str, session_id: int | None) -> None:
+    def _changed(self, client: KazooClient, state: str, fine: str, identity: tuple[int, bytes] | None) -> None:
         if client is not self._client:
             return
         if state == KazooState.CONNECTED:
-            if self.session_id is not None and session_id != self.session_id:
-                self.expirations += 1
-            self.connected, self.session_id, self.failure = True, session_id, ""
+            if self._identity is not None and identity is not None and self._identity[0] != identity[0]:
+                self.expirations += 1  # kazoo does not tell when it was started with a session that is over
+            self.connected, self._identity, self.failure = True, identity, ""
             self.connection += 1
-            log.info("ZooKeeper connected servers=%s session=%#x", hosts_text(self.target.hosts), session_id or 0)
+            log.info("ZooKeeper connected servers=%s session=%#x", hosts_text(self.target.hosts), self.session_id or 0)
         else:
             self._lost(state, fine)
         for watcher in list(self._watchers):
@@ -296,11 +305,11 @@ class Session:
             log.warning("ZooKeeper lost servers=%s state=%s", hosts_text(self.target.hosts), state)
         self.connected = False
         self.failure = "no server can be reached"
+        if fine == KeeperState.EXPIRED_SESSION:
+            self.expirations += self._identity is not None
+            log.warning("ZooKeeper session over servers=%s", hosts_text(self.target.hosts))
+            self._identity = None
         if state == KazooState.LOST:
-            if self.session_id is not None:
-                self.expirations += 1
-                log.warning("ZooKeeper session over servers=%s state=%s", hosts_text(self.target.hosts), fine)
-            self.session_id = None
             if fine in (KeeperState.CLOSED, KeeperState.AUTH_FAILED):
                 refused = fine == KeeperState.AUTH_FAILED
                 self.failure = "the login was refused" if refused else "the connection was given up"
@@ -329,6 +338,7 @@ class Session:
         client = KazooClient(
             hosts=_texts(addresses),
             timeout=target.session_timeout,
+            client_id=self._identity,
             handler=threads,
             auth_data=[("digest", f"{target.principal}:{target.secret}")] if target.auth == "digest" else None,
             sasl_options=sasl if target.auth == "sasl" else None,
@@ -367,9 +377,15 @@ class Session:
         pending: asyncio.Task[None] | None = None
         while True:
             await asyncio.sleep(self.timeout / (2 * PROBES))
-            if not self.connected or self._threads is None:
-                continue
             now = time.monotonic()
+            if self._threads is None:
+                continue
+            if not self.connected:
+                if 0 < self._threads.refused_since < now - self.timeout:
+                    self._threads.refused_since = 0.0
+                    self.failure = "the servers accept connections and then refuse us"
+                    self._ended.set()
+                continue
             oldest = next(iter(self._sent.values()), now)
             if now - oldest > self.timeout / 3:
                 log.warning("ZooKeeper answers nothing for %.1f s: trying another server", now - oldest)
@@ -383,7 +399,7 @@ class Session:
 
     async def _discard(self) -> None:
         client, self._client, self._threads = self._client, None, None
-        was_connected, self.connected, self.session_id = self.connected, False, None
+        was_connected, self.connected = self.connected, False
         if client is None:
             return
         # A thread of its own: it is started whatever becomes of us, and it does not hold up the process.

@@ -18,9 +18,11 @@ class Threads(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no
     """See the module. `limit`: seconds for one TCP connection; `names`: (address, port) → host name for TLS.
 
     `granted` are the seconds of the session's life without a sign from us, as the last server that
-    took us in said; 0 before the first. A server that did not take us in, or fell silent, is left
-    alone for a while: one that is stopped still accepts connections, and each try costs time that
-    the session may not have.
+    took us in said; 0 before the first. `refused_since` is when servers last began to accept our
+    connections without taking us in (monotonic), 0 when they do.
+
+    A server that did not take us in, or fell silent, is left alone for a while: one that is stopped
+    still accepts connections, and each try costs time that the session may not have.
     """
 
     def __init__(self, limit: float, names: dict[Address, str]) -> None:
@@ -32,6 +34,7 @@ class Threads(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no
         self._socket: socket.socket | None = None
         self._address: Address = ("", 0)
         self._taken_in = True
+        self.refused_since = 0.0
         self._silent: dict[Address, float] = {}
 
     def create_connection(self, address: tuple[Any, ...], *_: Any, **__: Any) -> socket.socket:
@@ -48,6 +51,7 @@ class Threads(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no
         raw = socket.create_connection(address[:2], self.limit)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = raw
+        self.refused_since = self.refused_since or time.monotonic()
         if self.tls is None:
             return raw
         try:
@@ -88,7 +92,7 @@ class Threads(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no
 
         def connect_and_learn(host: str, hostip: str, port: int) -> tuple[float, float]:
             read_timeout, connect_timeout = connect(host, hostip, port)
-            self._taken_in = True
+            self._taken_in, self.refused_since = True, 0.0
             self.granted = read_timeout * 1.5 / 1000  # kazoo reads for two thirds of the session's time, in ms
             return read_timeout, connect_timeout
 

@@ -50,7 +50,7 @@ class Reader(Protocol):
         """A leaf is new, or its data changed."""
 
     def gone(self, path: str) -> None:
-        """A leaf that was told is no more."""
+        """A leaf is no more (one that was listed and is gone before it was read, too)."""
 
     def complete(self) -> None:
         """Everything has been read over the present connection."""
@@ -59,7 +59,8 @@ class Reader(Protocol):
 class Tree:
     """See the module. `start`, then the reader is told; `close`. `present` is False while there is no root.
 
-    `complain` is told once of what can't be read; `limit` is how many znodes are followed at most.
+    `complain` is told once of what can't be read; `limit` is how many znodes are followed at most, `depth`
+    how many levels below the root.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Tree:
         *,
         limit: int = 1_000_000,
         window: int = WINDOW,
+        depth: int = MAX_DEPTH,
     ) -> None:
         self.root = root
         self.present = False
@@ -80,6 +82,7 @@ class Tree:
         self._complain = complain
         self._limit = limit
         self._window = window
+        self._depth = depth
         self._branches: dict[str, set[str]] = {}
         self._leaves: dict[str, int] = {}
         self._due: dict[str, None] = {}
@@ -245,8 +248,10 @@ class Tree:
             self._queue(child)
 
     def _kind(self, path: str, name: str) -> Kind:
-        if path.count("/") - self.root.count("/") >= MAX_DEPTH:
-            self._complain(f"ZooKeeper: what is more than {MAX_DEPTH} levels below {self.root or '/'} is not looked at")
+        if path.count("/") - self.root.count("/") >= self._depth:
+            self._complain(
+                f"ZooKeeper: what is more than {self._depth} levels below {self.root or '/'} is not looked at"
+            )
             return Kind.IGNORED
         kind = self._reader.kind(path, name)
         if kind is not Kind.IGNORED and len(self) >= self._limit:
@@ -261,10 +266,8 @@ class Tree:
         self._again.discard(path)
         if (timer := self._timers.pop(path, None)) is not None:
             timer.cancel()
-        if path in self._leaves:
-            told = self._leaves.pop(path)
-            if told:
-                self._reader.gone(path)
+        if self._leaves.pop(path, None) is not None:
+            self._reader.gone(path)
         for child in self._branches.pop(path, ()):
             self._forget(child)
         self._read_at.pop(path, None)

@@ -34,7 +34,7 @@ class Mirror:
         self.told += 1
 
     def gone(self, path: str) -> None:
-        del self.leaves[path]
+        self.leaves.pop(path, None)
         self.told += 1
 
     def complete(self) -> None:
