@@ -14,14 +14,30 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from agent.sections import AdminConfig, Config
-from mesos_dns.config import ApiConfig, DnsConfig, Duration, MesosConfig, host_port
+from mesos_dns.config import (
+    ApiConfig,
+    DnsConfig,
+    Duration,
+    MesosConfig,
+    ServersetsConfig,
+    ZooKeeperConfig,
+    host_port,
+)
+from mesos_dns.zookeeper_target import check_path, parse_hosts, parse_zk_url
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
 _MAX_NAME = 253  # characters without the trailing dot: 255 octets on the wire (RFC 1035 §2.3.4)
 _NO_PORT = -1
 _LONGEST = 10 * 365 * 86400.0
 _MAY_BE_ZERO = frozenset(
-    {"drain_timeout", "mesos.resync", "mesos.reregister_timeout", "state.interval", "state.max_age"}
+    {
+        "drain_timeout",
+        "mesos.resync",
+        "mesos.reregister_timeout",
+        "serversets.hold",
+        "state.interval",
+        "state.max_age",
+    }
 )
 
 
@@ -39,6 +55,10 @@ def problems(config: Config) -> Iterator[Problem]:
     """Everything wrong with the values, without looking at the machine."""
     if config.mesos is not None:
         yield from _mesos(config.mesos)
+    if config.zookeeper is not None:
+        yield from _zookeeper(config.zookeeper)
+    if config.serversets is not None:
+        yield from _serversets(config.serversets, config.zookeeper is not None)
     if config.dns is not None:
         yield from _dns(config.dns)
     for section, part in (("api", config.api), ("admin", config.admin)):
@@ -55,6 +75,7 @@ def file_problems(config: Config) -> Iterator[Problem]:
     """Files that are named and can't be read."""
     for section, keys in (
         ("mesos", ("ca_file", "cert_file", "key_file", "secret_file", "iam_config_file")),
+        ("zookeeper", ("ca_file", "cert_file", "key_file", "secret_file")),
         ("api", ("cert_file", "key_file", "client_ca_file", "token_file")),
         ("admin", ("cert_file", "key_file", "token_file")),
     ):
@@ -67,15 +88,15 @@ def file_problems(config: Config) -> Iterator[Problem]:
 
 def advice(config: Config) -> Iterator[Problem]:
     """What works, and is seldom meant."""
-    if config.mesos is None and config.file is None:
-        yield Problem("", "neither [mesos] nor [file]: there is nothing to learn names from")
+    if config.mesos is None and config.serversets is None and config.file is None:
+        yield Problem("", "neither [mesos], [serversets] nor [file]: there is nothing to learn names from")
     if config.dns is None and config.api is None:
         yield Problem("", "neither [dns] nor [api]: nobody can ask for names")
     if config.file is not None and not config.file.paths:
         yield Problem("file.paths", "is empty: [file] has no effect")
     if config.mesos is not None:
-        if config.mesos.zk and config.mesos.masters:
-            yield Problem("mesos.zk", "is not used in this version: the leader is found through `masters`")
+        if "@" in config.mesos.zk:
+            yield Problem("mesos.zk", "holds a password: move the URL to a file of mode 0600 and set file:///PATH")
         if not config.mesos.tls_verify:
             yield Problem("mesos.tls_verify", "is off: whoever can answer in a master's place decides every name")
     if config.admin is not None and not config.admin.token_file and not all(map(_is_loopback, config.admin.listen)):
@@ -83,11 +104,8 @@ def advice(config: Config) -> Iterator[Problem]:
 
 
 def _mesos(mesos: MesosConfig) -> Iterator[Problem]:
-    if not mesos.masters:
-        missing = "expected at least one master, HOST:PORT or http(s)://HOST:PORT"
-        if mesos.zk:
-            missing = "the ZooKeeper source is not available in this version: list masters"
-        yield Problem("mesos.masters", missing)
+    if not mesos.masters and not mesos.zk:
+        yield Problem("mesos.masters", "expected at least one master, HOST:PORT or http(s)://HOST:PORT, or zk")
     seen: set[tuple[str, int]] = set()
     for index, text in enumerate(mesos.masters):
         path = f"mesos.masters[{index}]"
@@ -104,22 +122,68 @@ def _mesos(mesos: MesosConfig) -> Iterator[Problem]:
         elif (host.lower(), port) in seen:
             yield Problem(path, f"{text!r} is listed twice; the order of the masters numbers master0, master1, …")
         seen.add((host.lower(), port))
-    if mesos.zk and not mesos.zk.startswith("zk://"):
-        yield Problem("mesos.zk", f"expected zk://HOST:PORT,…/PATH, got {mesos.zk!r}")
-    yield from _credentials(mesos)
+    yield from _zk_url("mesos.zk", mesos.zk)
+    yield from _credentials("mesos", mesos, ("basic",))
+    if mesos.auth == "iam" and not mesos.iam_config_file:
+        yield Problem("mesos.iam_config_file", 'auth = "iam" needs the service account file')
     yield from _pair("mesos", mesos)
 
 
-def _credentials(mesos: MesosConfig) -> Iterator[Problem]:
-    if mesos.auth == "basic":
-        if not mesos.principal:
-            yield Problem("mesos.principal", 'auth = "basic" needs the user name')
-        if not mesos.secret and not mesos.secret_file:
-            yield Problem("mesos.secret", 'auth = "basic" needs secret_file (or secret)')
-    if mesos.secret and mesos.secret_file:
-        yield Problem("mesos.secret", "expected one of secret and secret_file, got both")
-    if mesos.auth == "iam" and not mesos.iam_config_file:
-        yield Problem("mesos.iam_config_file", 'auth = "iam" needs the service account file')
+def _zk_url(path: str, text: str) -> Iterator[Problem]:
+    """A zk:// URL; what a file holds is looked at with the other files. Nothing before an "@" is shown."""
+    if not text or text.startswith("file:///"):
+        return
+    try:
+        parse_zk_url(text)
+    except ValueError as error:
+        shown = "" if "@" in text else f", got {text!r}"
+        yield Problem(path, f"{error}{shown if 'got' not in str(error) else ''}")
+
+
+def _zookeeper(section: ZooKeeperConfig) -> Iterator[Problem]:
+    if not section.hosts:
+        yield Problem("zookeeper.hosts", "expected at least one HOST or HOST:PORT")
+    for index, text in enumerate(section.hosts):
+        try:
+            ((host, _),) = parse_hosts([text])
+            legal = _is_host(host)
+        except ValueError:
+            legal = False
+        if not legal:
+            yield Problem(f"zookeeper.hosts[{index}]", f"expected HOST or HOST:PORT, got {text!r}")
+    try:
+        check_path(section.root)
+    except ValueError as error:
+        yield Problem("zookeeper.root", str(error))
+    yield from _credentials("zookeeper", section, ("digest", "sasl"))
+    yield from _pair("zookeeper", section)
+    if not section.tls and (section.ca_file or section.cert_file):
+        yield Problem("zookeeper.tls", "ca_file and cert_file are for TLS: set tls = true")
+
+
+def _serversets(section: ServersetsConfig, has_zookeeper: bool) -> Iterator[Problem]:
+    yield from _zk_url("serversets.zk", section.zk)
+    if not section.roots:
+        yield Problem("serversets.roots", 'expected at least one path and its names\' end, as { "/aurora" = "aurora" }')
+    if not section.zk and not has_zookeeper:
+        yield Problem("serversets.zk", "expected zk://HOST:PORT,…, or a section [zookeeper]")
+    for root, suffix in section.roots.items():
+        path = f"serversets.roots.{json.dumps(root, ensure_ascii=False)}"
+        try:
+            check_path(root)
+        except ValueError as error:
+            yield Problem(path, str(error))
+        yield from _name(path, suffix)
+
+
+def _credentials(name: str, section: MesosConfig | ZooKeeperConfig, methods: tuple[str, ...]) -> Iterator[Problem]:
+    if section.auth in methods:
+        if not section.principal:
+            yield Problem(f"{name}.principal", f'auth = "{section.auth}" needs the user name')
+        if not section.secret and not section.secret_file:
+            yield Problem(f"{name}.secret", f'auth = "{section.auth}" needs secret_file (or secret)')
+    if section.secret and section.secret_file:
+        yield Problem(f"{name}.secret", "expected one of secret and secret_file, got both")
 
 
 def _dns(dns: DnsConfig) -> Iterator[Problem]:
@@ -209,7 +273,7 @@ def _durations(prefix: str, part: msgspec.Struct) -> Iterator[Problem]:
             yield Problem(path, "expected more than zero")
 
 
-def _pair(section: str, part: MesosConfig | ApiConfig | AdminConfig) -> Iterator[Problem]:
+def _pair(section: str, part: MesosConfig | ZooKeeperConfig | ApiConfig | AdminConfig) -> Iterator[Problem]:
     if bool(part.cert_file) != bool(part.key_file):
         missing, given = ("key_file", "cert_file") if part.cert_file else ("cert_file", "key_file")
         yield Problem(f"{section}.{missing}", f"{given} is set: cert_file and key_file go together")

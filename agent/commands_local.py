@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
 def check_config(args: argparse.Namespace) -> int:
     """`pharos check-config -c FILE`: whether `run` and a reload would take the file, and what it turns on."""
     from agent import config
+    from agent.sections import ROLES
 
     try:
         loaded = config.load(args.config)
@@ -42,7 +43,7 @@ def check_config(args: argparse.Namespace) -> int:
             print(json.dumps({"ok": False, "problems": problems}, indent=2))
             return 2
         return _refused(error)
-    roles = [name for name in ("mesos", "file", "dns", "api", "admin") if getattr(loaded, name) is not None]
+    roles = [name for name in ROLES if getattr(loaded, name) is not None]
     if args.json:
         advice = [{"path": problem.path, "text": problem.text} for problem in config.advice(loaded)]
         print(json.dumps({"ok": True, "roles": roles, "advice": advice}, indent=2))

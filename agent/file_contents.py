@@ -11,13 +11,21 @@ from pathlib import Path
 
 from agent.checks import Problem
 from agent.sections import AdminConfig, Config
-from mesos_dns.config import ApiConfig, MesosConfig
+from agent.zookeeper_sessions import FILE, read_url
+from mesos_dns.config import ApiConfig, MesosConfig, ZooKeeperConfig
 
 
 def content_problems(config: Config) -> Iterator[Problem]:
     """Files that can be read and hold something else than they should. Reads them (blocks)."""
     if config.mesos is not None:
         yield from _mesos(config.mesos)
+        yield from _zk_file("mesos.zk", config.mesos.zk)
+    if config.serversets is not None:
+        yield from _zk_file("serversets.zk", config.serversets.zk)
+    if config.zookeeper is not None:
+        yield from _authorities("zookeeper.ca_file", config.zookeeper.ca_file)
+        yield from _key_pair("zookeeper", config.zookeeper)
+        yield from _secret("zookeeper", config.zookeeper)
     for section, part in (("api", config.api), ("admin", config.admin)):
         if part is not None:
             yield from _listener(section, part)
@@ -26,8 +34,7 @@ def content_problems(config: Config) -> Iterator[Problem]:
 def _mesos(mesos: MesosConfig) -> Iterator[Problem]:
     yield from _authorities("mesos.ca_file", mesos.ca_file)
     yield from _key_pair("mesos", mesos)
-    if mesos.secret_file and not _first_line(mesos.secret_file):
-        yield Problem("mesos.secret_file", f"{mesos.secret_file!r} has no secret in its first line (UTF-8)")
+    yield from _secret("mesos", mesos)
     if mesos.auth == "iam":
         from mesos_dns.sources.mesos_auth import AuthError, read_account, sign_login
 
@@ -36,6 +43,21 @@ def _mesos(mesos: MesosConfig) -> Iterator[Problem]:
             sign_login(account.uid, account.private_key, 0)
         except AuthError as error:
             yield Problem("mesos.iam_config_file", str(error))
+
+
+def _secret(section: str, part: MesosConfig | ZooKeeperConfig) -> Iterator[Problem]:
+    if part.secret_file and not _first_line(part.secret_file):
+        yield Problem(f"{section}.secret_file", f"{part.secret_file!r} has no secret in its first line (UTF-8)")
+
+
+def _zk_file(path: str, text: str) -> Iterator[Problem]:
+    if text.startswith(FILE):
+        try:
+            read_url(text)
+        except OSError as error:
+            yield Problem(path, f"can't read {text!r}: {error.strerror}")
+        except ValueError:  # its text may hold what is secret
+            yield Problem(path, f"expected zk://HOST:PORT,…/PATH in the first line of {text!r}")
 
 
 def _listener(section: str, part: ApiConfig | AdminConfig) -> Iterator[Problem]:
@@ -59,7 +81,7 @@ def _authorities(path: str, name: str) -> Iterator[Problem]:
         yield Problem(path, f"expected certificates in PEM in {name!r}: {error}")
 
 
-def _key_pair(section: str, part: MesosConfig | ApiConfig | AdminConfig) -> Iterator[Problem]:
+def _key_pair(section: str, part: MesosConfig | ZooKeeperConfig | ApiConfig | AdminConfig) -> Iterator[Problem]:
     try:
         if part.cert_file and part.key_file:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

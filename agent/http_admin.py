@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from agent.config import Config, redacted
+from agent.sections import ROLES
 from mesos_dns.api import ApiContext, health_routes
 from mesos_dns.metrics import entity_counts
 from mesos_dns.sources.counters import SourceCounters
@@ -66,7 +67,7 @@ def status(context: ApiContext, config: Config, http: dict[str, Addresses]) -> d
         "pid": os.getpid(),
         "uptime_seconds": round(time.time() - context.started, 3),
         "config": context.config_path,
-        "roles": [name for name in ("mesos", "file", "dns", "api", "admin") if getattr(config, name) is not None],
+        "roles": [name for name in ROLES if getattr(config, name) is not None],
         "sources": [{**msgspec.to_builtins(row), **_counts(context.sources.get(row.name))} for row in standing.sources],
         "catalog": {"version": context.catalog.version, **entity_counts(context.catalog.entities())},
         "dns": _dns(context),

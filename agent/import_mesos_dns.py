@@ -38,8 +38,7 @@ def import_file(path: Path) -> Imported:
 def convert(raw: bytes, name: str, nameservers: Callable[[], Sequence[str]] | None = None) -> Imported:
     """Convert JSON text. `nameservers` are this machine's, for an empty `Resolvers`.
 
-    The result loads with `agent.config.load_text`, except where only Zk is given: its leader
-    election is not followed in this version, so masters must be filled in (a warning says so).
+    The result loads with `agent.config.load_text`.
     Raises ConfigError with the JSON key of whatever mesos-dns, or Pharos, would refuse.
     """
     warnings: list[Problem] = []
@@ -57,11 +56,7 @@ def convert(raw: bytes, name: str, nameservers: Callable[[], Sequence[str]] | No
     try:
         load_text(toml, name)
     except ConfigError as error:
-        problems = [writer.in_json(problem) for problem in error.problems]
-        if not writer.value["Masters"]:
-            problems = [problem for problem in problems if problem.path != "mesos.masters"]
-        if problems:
-            raise ConfigError(name, problems) from error
+        raise ConfigError(name, [writer.in_json(problem) for problem in error.problems]) from error
     return Imported(toml, tuple(warnings))
 
 
@@ -162,12 +157,10 @@ def _mesos(out: _Writer) -> None:
     scheme = "https://" if value["MesosHTTPSOn"] else ""
     if value["Masters"]:
         out.put("masters", [scheme + master for master in value["Masters"]], "Masters")
-    else:
-        out.warn("Masters", "the ZooKeeper source is not available in this version: list the masters here before use")
-        out.comment(f'masters = ["{scheme}HOST:5050"]')
     if value["Zk"]:
-        remark = "kept; this version finds the leader through the masters listed" if value["Masters"] else "kept"
-        out.put("zk", value["Zk"], "Zk", remark)
+        out.put("zk", value["Zk"], "Zk")
+        if value["MesosHTTPSOn"]:
+            out.put("scheme", "https", "MesosHTTPSOn")
     if "ZkDetectionTimeout" in out.given:
         out.warn("ZkDetectionTimeout", "has no equivalent: Pharos keeps serving what it knows and never exits for that")
     if value["RefreshSeconds"] < 1:

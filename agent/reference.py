@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
-from agent.sections import SECRETS, SECTIONS, Config
+from agent.sections import LOGINS, SECRETS, SECTIONS, Config
 from mesos_dns.config import Duration, schema_hook
 
 
@@ -50,10 +50,17 @@ def redacted(config: Config) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for key, value in _plain(config).items():
         if isinstance(value, dict):
-            shown[key] = {k: "***" if k in SECRETS and v else v for k, v in value.items()}
+            shown[key] = {k: _shown(k, v) for k, v in value.items()}
         elif value is not None:
             shown[key] = value
     return shown
+
+
+def _shown(key: str, value: Any) -> Any:
+    """A value without its secret."""
+    if key in LOGINS and isinstance(value, str) and "@" in value:
+        return f"{value.partition('://')[0]}://***@{value.rpartition('@')[2]}"
+    return "***" if key in SECRETS and value else value
 
 
 def type_text(kind: Any) -> str:

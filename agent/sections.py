@@ -11,7 +11,17 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from mesos_dns.config import ApiConfig, DnsConfig, Duration, FileConfig, Listen, MesosConfig, StateConfig
+from mesos_dns.config import (
+    ApiConfig,
+    DnsConfig,
+    Duration,
+    FileConfig,
+    Listen,
+    MesosConfig,
+    ServersetsConfig,
+    StateConfig,
+    ZooKeeperConfig,
+)
 
 PLANNED = (
     "autoscale",
@@ -22,7 +32,6 @@ PLANNED = (
     "relay",
     "resolver",
     "swarm",
-    "zookeeper",
 )
 """Sections that a later version will have; naming one is an error that says so."""
 
@@ -58,7 +67,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = "/var/lib/pharos"
     drain_timeout: Annotated[Duration, Meta(description="after SIGTERM: time for open requests to end")] = Duration(10)
     mesos: MesosConfig | None = None
+    serversets: ServersetsConfig | None = None
     file: FileConfig | None = None
+    zookeeper: ZooKeeperConfig | None = None
     dns: DnsConfig | None = None
     api: ApiConfig | None = None
     admin: AdminConfig | None = None
@@ -68,7 +79,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "mesos": MesosConfig,
+    "serversets": ServersetsConfig,
     "file": FileConfig,
+    "zookeeper": ZooKeeperConfig,
     "dns": DnsConfig,
     "api": ApiConfig,
     "admin": AdminConfig,
@@ -77,5 +90,11 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 }
 """Section name → its struct, in the order in which people read them."""
 
+ROLES = ("mesos", "serversets", "file", "zookeeper", "dns", "api", "admin")
+"""Sections that are roles: absent from the file means off."""
+
 SECRETS = frozenset({"secret"})
 """Keys whose values are never shown, whatever section they are in."""
+
+LOGINS = frozenset({"zk"})
+"""Keys whose values are URLs that may hold a login, of which nothing is shown."""

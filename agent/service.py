@@ -33,6 +33,7 @@ from agent.config import Config, ConfigError, load
 from agent.http import HttpServer
 from agent.http_admin import texts
 from agent.log import setup as setup_log
+from agent.zookeeper_sessions import Sessions, ensemble_target, mesos_target, serversets_target
 from mesos_dns.api import ApiContext
 from mesos_dns.catalog import SYNC_SLICE, Catalog, Delta
 from mesos_dns.config import DnsConfig
@@ -41,14 +42,18 @@ from mesos_dns.respond import DnsCounters, Responder
 from mesos_dns.saved import SavedCatalog
 from mesos_dns.server import DnsServer
 from mesos_dns.zone import ZoneView
+from mesos_dns.zookeeper_target import Target
 
 log = logging.getLogger(__name__)
 
 SETTLE = 600
 """Seconds in which the first snapshots are expected."""
 
-_PARTS = ("mesos", "file", "dns", "api", "admin")
+_PARTS = ("mesos", "serversets", "file", "zookeeper", "dns", "api", "admin")
 """Sections whose change replaces a part of the running process."""
+
+_SOURCES = ("mesos", "serversets", "file", "zookeeper")
+"""Sources in the order of trust, by the section that turns them on (`zookeeper`: also [mesos] zk)."""
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """A catalog of 100,000 tasks is long-lived and free of cycles: looking through it for garbage every
@@ -65,6 +70,7 @@ class Service:
         self.catalog = Catalog()
         self.dns_counters = DnsCounters()
         self.sources: dict[str, Any] = {}
+        self.sessions = Sessions()
         self.server: DnsServer | None = None
         self.saved: SavedCatalog | None = None
         self.http: HttpServer | None = None
@@ -88,7 +94,7 @@ class Service:
             await self.server.start()
         self.context = self._new_context()
         await self._start_http(config)
-        self._start_sources(config, {"mesos", "file"})
+        await self._start_sources(config, set(_SOURCES))
         self._spawn("settle", self._settle())
         if self.saved is not None:
             self._spawn("saved", self.saved.run())
@@ -101,6 +107,7 @@ class Service:
             self.http.drain()
         for name in [name for name in self._tasks if name != "saved"]:
             await self._end(name)
+        await self.sessions.keep(set())
         if self.server is not None:
             await self.server.close()
         if self.http is not None:
@@ -130,12 +137,7 @@ class Service:
         if self.http is not None:
             self.http.config = new
         changed -= kept
-        for name in changed & {"mesos", "file"}:
-            await self._end(name)
-            if getattr(new, name) is None:  # told to be off: what it said is no longer wanted
-                self.sources.pop(name, None)
-                await self.catalog.forget(name)
-        self._start_sources(new, changed)
+        await self._restart_sources(new, changed)
         if old.log != new.log:
             setup_log(new.log.level, new.log.format)
             changed.add("log")
@@ -174,8 +176,8 @@ class Service:
 
     async def _restore(self, config: Config) -> int:
         """Publish the saved catalog; the SOA serial that it was saved with."""
-        for name in ("mesos", "file"):
-            if getattr(config, name) is not None:
+        for name in _SOURCES:
+            if _is_on(name, config):
                 self.catalog.register(name)
         self.saved = SavedCatalog(
             self.catalog,
@@ -244,8 +246,8 @@ class Service:
 
     def _known(self) -> bool:
         """True unless there is a cluster to follow of which nothing was heard, now or before a restart."""
-        status = self.catalog.sources.get("mesos")
-        return status is None or status.synced or status.restored
+        heard = [self.catalog.sources[name] for name in ("mesos", "serversets") if name in self.catalog.sources]
+        return all(status.synced or status.restored for status in heard)
 
     async def _start_http(self, config: Config) -> None:
         if config.api is None and config.admin is None:
@@ -287,17 +289,55 @@ class Service:
             await asyncio.sleep(1)
         gc.freeze()
 
-    def _start_sources(self, config: Config, names: set[str]) -> None:
+    async def _restart_sources(self, config: Config, changed: set[str]) -> None:
+        """End and start the sources whose sections changed; those that use ZooKeeper also with its section."""
+        affected = set(changed) & set(_SOURCES)
+        if "zookeeper" in changed:
+            affected |= {"mesos", "serversets"}
+        elif "mesos" in changed:
+            affected.add("zookeeper")  # which tells of [mesos] zk where it has no section of its own
+        for name in affected:
+            await self._end(name)
+            if not _is_on(name, config) and name in self.catalog.sources:
+                self.sources.pop(name, None)  # told to be off: what it said is no longer wanted
+                await self.catalog.forget(name)
+        await self._start_sources(config, affected)
+
+    async def _start_sources(self, config: Config, names: set[str]) -> None:
+        """Start those of `names` that are on; sessions that nobody needs any more are closed."""
+        failed = False
+        try:
+            masters, registry, ensemble = await asyncio.to_thread(_targets, config)
+        except (OSError, ValueError) as error:  # a file that was there when the configuration was checked
+            log.error("ZooKeeper is not used: %s", error)
+            masters, registry, ensemble, failed = None, None, None, True
         if "file" in names and config.file is not None:
             from mesos_dns.sources.file import FileSource
 
-            self.sources["file"] = file = FileSource(config.file, CatalogPublisher(self.catalog, "file"))
-            self._spawn("file", file.run())
+            self._run("file", FileSource(config.file, CatalogPublisher(self.catalog, "file")))
         if "mesos" in names and config.mesos is not None:
             from mesos_dns.sources.mesos import MesosSource
 
-            self.sources["mesos"] = mesos = MesosSource(config.mesos, CatalogPublisher(self.catalog, "mesos"))
-            self._spawn("mesos", mesos.run())
+            zookeeper = (self.sessions.get(masters[0]), masters[1]) if masters is not None else None
+            publisher = CatalogPublisher(self.catalog, "mesos")
+            self._run("mesos", MesosSource(config.mesos, publisher, zookeeper=zookeeper))
+        if "serversets" in names and config.serversets is not None and registry is not None:
+            from mesos_dns.sources.serversets import ServersetsSource
+
+            publisher = CatalogPublisher(self.catalog, "serversets")
+            self._run("serversets", ServersetsSource(config.serversets, publisher, self.sessions.get(registry)))
+        if "zookeeper" in names and ensemble is not None:
+            from mesos_dns.sources.ensemble import EnsembleSource
+
+            publisher = CatalogPublisher(self.catalog, "zookeeper")
+            self._run("zookeeper", EnsembleSource(publisher, self.sessions.get(ensemble)))
+        wanted = {target for target in (masters[0] if masters else None, registry, ensemble) if target is not None}
+        if not failed:
+            await self.sessions.keep(wanted)
+
+    def _run(self, name: str, source: Any) -> None:
+        self.sources[name] = source
+        self._spawn(name, source.run())
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"pharos-{name}")
@@ -310,6 +350,18 @@ class Service:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+
+
+def _targets(config: Config) -> tuple[tuple[Target, str] | None, Target | None, Target | None]:
+    """The ensembles of the masters, of services, and of the cluster's names. Raises OSError, ValueError."""
+    return mesos_target(config), serversets_target(config), ensemble_target(config)
+
+
+def _is_on(name: str, config: Config) -> bool:
+    """True when the configuration asks for a source."""
+    if name == "zookeeper":
+        return config.zookeeper is not None or (config.mesos is not None and bool(config.mesos.zk))
+    return getattr(config, name) is not None
 
 
 def _report(name: str, task: asyncio.Task[None]) -> None:

@@ -33,6 +33,7 @@ import msgspec
 
 from mesos_dns.model import (
     App,
+    Ensemble,
     Entity,
     Framework,
     HealthOverlay,
@@ -68,6 +69,7 @@ KINDS: Mapping[str, type[Entity]] = {
     "app": App,
     "health": HealthOverlay,
     "vip_address": VipAddress,
+    "ensemble": Ensemble,
     "records": StaticRecords,
 }
 

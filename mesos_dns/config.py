@@ -91,8 +91,12 @@ class MesosConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         Meta(description="the masters, HOST:PORT or http(s)://HOST:PORT; their order numbers master0, master1, …"),
     ] = ()
     zk: Annotated[
-        str, Meta(description="zk://HOST:PORT,…/PATH of the masters' election; needs the ZooKeeper source")
+        str,
+        Meta(description="zk://[USER:PASSWORD@]HOST:PORT,…/PATH of the election, or file:///PATH that holds it"),
     ] = ""
+    scheme: Annotated[
+        Literal["http", "https"], Meta(description="how to speak to masters that `zk` names, or listed ones without it")
+    ] = "http"
     name: Annotated[str, Meta(min_length=1, description="the cluster's name in the catalog")] = "mesos"
     ca_file: Annotated[str, Meta(description="PEM file of the authorities that sign the masters' certificates")] = ""
     cert_file: Annotated[str, Meta(description="PEM file of the client certificate for the masters")] = ""
@@ -116,6 +120,45 @@ class MesosConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     reregister_timeout: Annotated[
         Duration, Meta(description="how long tasks of agents that a new leader has not heard of yet stay")
     ] = Duration(600)
+
+
+class ZooKeeperConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[zookeeper]`: the ensemble that Pharos coordinates itself through, and how to log in to it."""
+
+    hosts: Annotated[tuple[str, ...], Meta(description="its servers, HOST[:PORT]")] = ()
+    root: Annotated[str, Meta(description="path below which Pharos keeps what it shares")] = "/pharos"
+    session_timeout: Annotated[
+        Duration, Meta(description="how long a silent process keeps its session, in the servers' limits")
+    ] = Duration(10)
+    auth: Annotated[
+        Literal["none", "digest", "sasl"],
+        Meta(description="how to log in; with a login only this one may touch what Pharos makes. sasl: DIGEST-MD5"),
+    ] = "none"
+    principal: Annotated[str, Meta(description="user name of the login")] = ""
+    secret: Annotated[str, Meta(description="password of the login (better: secret_file)")] = ""
+    secret_file: Annotated[str, Meta(description="file whose first line is the password")] = ""
+    tls: Annotated[bool, Meta(description="speak TLS to the servers")] = False
+    ca_file: Annotated[str, Meta(description="PEM file of the authorities that sign the servers' certificates")] = ""
+    cert_file: Annotated[str, Meta(description="PEM file of the client certificate")] = ""
+    key_file: Annotated[str, Meta(description="PEM file of the client certificate's key")] = ""
+    tls_verify: Annotated[bool, Meta(description="verify the servers' certificates")] = True
+
+
+class ServersetsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[serversets]`: services that register in ZooKeeper (Aurora, Finagle, SmartStack) as tasks."""
+
+    roots: Annotated[
+        dict[str, str], Meta(description="path → the end of the names of what is registered below it")
+    ] = {}
+    zk: Annotated[
+        str,
+        Meta(description="zk://[USER:PASSWORD@]HOST:PORT,… or file:///PATH that holds it; empty: [zookeeper] hosts"),
+    ] = ""
+    name: Annotated[str, Meta(min_length=1, description="the cluster's name in the catalog")] = "serversets"
+    hold: Annotated[
+        Duration, Meta(description="how long members stay that vanish when our session or a whole root is lost")
+    ] = Duration(120)
+    max_members: Annotated[int, Meta(ge=1, description="znodes below each root that are followed at most")] = 100_000
 
 
 class DnsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

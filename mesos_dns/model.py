@@ -58,12 +58,14 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
 
 class Port(msgspec.Struct, frozen=True, gc=False):
     """One port of Mesos' DiscoveryInfo, as the framework wrote it: protocol may be empty or odd, the
-    number is any unsigned 32-bit value."""
+    number is any unsigned 32-bit value. A `secondary` port is one of those that a service has beside
+    its own (statistics, health): it is found by its name alone."""
 
     number: int
     name: str = ""
     protocol: str = ""
     labels: Labels = ()
+    secondary: bool = False
 
 
 class PortMapping(msgspec.Struct, frozen=True, gc=False):
@@ -121,7 +123,8 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     `networks` and `label_addresses` come from the newest TASK_RUNNING status; `label_addresses`
     holds ("docker" | "mesos", address) pairs that old containerizers put into status labels.
     `host_ports` are the ports of the task's resources, ranges expanded, in order.
-    `discovery_name` is "" when there is no DiscoveryInfo or it has no name. `duplicate` numbers
+    `discovery_name` is "" when there is no DiscoveryInfo or it has no name. `node_id` is "" for tasks of
+    orchestrators that tell no nodes: the task's addresses are then its host's. `duplicate` numbers
     further tasks of one id (a /state document can hold them; mesos-dns publishes each): 0 is the first.
     """
 
@@ -211,6 +214,18 @@ class VipAddress(msgspec.Struct, frozen=True, gc=False):
         return ("vip_address", self.cluster, self.name)
 
 
+class Ensemble(msgspec.Struct, frozen=True, gc=False):
+    """The ZooKeeper servers of a cluster in the configured order, each with its addresses (none: not resolved)."""
+
+    servers: tuple[tuple[str, ...], ...] = ()
+    cluster: str = DEFAULT_CLUSTER
+
+    @property
+    def key(self) -> Key:
+        """("ensemble", cluster)."""
+        return ("ensemble", self.cluster)
+
+
 class StaticRecords(msgspec.Struct, frozen=True, gc=False):
     """One record set from a file: absolute lower-case owner with a trailing dot, rdata in wire form.
 
@@ -229,7 +244,7 @@ class StaticRecords(msgspec.Struct, frozen=True, gc=False):
         return ("records", self.owner, str(self.rtype))
 
 
-Entity: TypeAlias = Node | Framework | Task | Leadership | App | HealthOverlay | VipAddress | StaticRecords
+Entity: TypeAlias = Node | Framework | Task | Leadership | App | HealthOverlay | VipAddress | Ensemble | StaticRecords
 
 
 class Put(msgspec.Struct, frozen=True):

@@ -29,7 +29,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from mesos_dns.model import Framework, Leadership, Node, NodeState, Task
+from mesos_dns.model import Ensemble, Framework, Leadership, Node, NodeState, Task
 
 A, NS, CNAME, SOA, PTR, AAAA, SRV, ANY = 1, 2, 5, 6, 12, 28, 33, 255
 
@@ -37,6 +37,7 @@ Rdata: TypeAlias = bytes | tuple[int, str]
 Record: TypeAlias = tuple[str, int, Rdata]
 
 RUNNING = "TASK_RUNNING"
+ENSEMBLE_NAMES = 5
 _ZBASE32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
 _KEPT = {ord(c): c.lower() for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"} | {
     ord(c): "-" for c in "._-"
@@ -127,8 +128,9 @@ def container_addresses(task: Task) -> tuple[str, ...]:
 
 
 def unique_suffix(task: Task) -> str:
-    """-id5-Sn: what a canonical name adds to the task's name."""
-    return f"-{id5(task.id)}-{task.node_id.rpartition('-')[2].lower()}"
+    """-id5-Sn: what a canonical name adds to the task's name; without an agent, the end of the task's id is Sn."""
+    end = task.node_id.rpartition("-")[2].lower() if task.node_id else task.id.rpartition("_")[2]
+    return f"-{id5(task.id)}-{end}"
 
 
 def task_names(task: Task, rules: Rules) -> tuple[str, ...]:
@@ -193,7 +195,7 @@ def shape_key(place: TaskPlace, rules: Rules) -> tuple[object, ...]:
         _families(container_addresses(task)),
         any(mapping.host_port for mapping in task.port_mappings) if task.port_mappings else False,
         bool(task.host_ports),
-        tuple([(port.protocol, port.name) for port in task.ports]),
+        tuple([(port.protocol, port.name, port.secondary) for port in task.ports]),
     )
 
 
@@ -244,7 +246,8 @@ def _discovery_slots(task: Task, name: str, tail: str, rules: Rules) -> Iterator
         port_name = rules.label(port.name)
         for each in (protocol,) if protocol else ("tcp", "udp"):
             owner = f"_{name}._{each}"
-            slots[Slot("port", SRV, owner, tail, target_name=name, target_tail=tail, port=(each, None))] = None
+            if not port.secondary:
+                slots[Slot("port", SRV, owner, tail, target_name=name, target_tail=tail, port=(each, None))] = None
             if port_name:
                 named = f"_{port_name}.{owner}"
                 slots[Slot("port", SRV, named, tail, target_name=name, target_tail=tail, port=(each, port_name))] = None
@@ -291,7 +294,8 @@ def slot_rdata(slot: Slot, place: TaskPlace, rules: Rules, unique: str) -> list[
     return [
         (port.number, target)
         for port in place.task.ports
-        if rules.label(port.protocol) in wanted and (port_name is None or rules.label(port.name) == port_name)
+        if rules.label(port.protocol) in wanted
+        and (not port.secondary if port_name is None else rules.label(port.name) == port_name)
     ]
 
 
@@ -347,6 +351,16 @@ def leadership_records(leadership: Leadership) -> list[Record]:
     if leader is not None and not leader_numbered:
         records += _addresses(f"master{number}", (leader.address,))
     return records
+
+
+def ensemble_records(ensemble: Ensemble) -> list[Record]:
+    """zk-1 to zk-5 in the zone `zk`: always five names, the servers repeated in turn (dcos-net)."""
+    servers = ensemble.servers
+    return [
+        record
+        for number in range(ENSEMBLE_NAMES if servers else 0)
+        for record in _addresses(f"zk-{number + 1}", servers[number % len(servers)])
+    ]
 
 
 def directory_leadership_records(leadership: Leadership) -> list[Record]:

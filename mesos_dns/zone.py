@@ -7,7 +7,8 @@ was touched is reported, so that compiled answers of exactly these are dropped. 
 on no record (a label, a start time) is reported nowhere and leaves the serial alone.
 
 Zones served: the cluster's domain; DC/OS' directory (agentip, containerip, autoip); a copy of the
-domain under the directory's parent; one per plain zone file; and reverse names of every address.
+domain under the directory's parent; `zk` with ZooKeeper's servers, where they are known; one per plain
+zone file; and reverse names of every address.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TypeAlias, TypeVar
 from mesos_dns import names
 from mesos_dns.catalog import Delta
 from mesos_dns.config import DnsConfig
-from mesos_dns.model import Entity, Framework, Health, Key, Leadership, Node, StaticRecords, Task
+from mesos_dns.model import Ensemble, Entity, Framework, Health, Key, Leadership, Node, StaticRecords, Task
 from mesos_dns.names import AAAA, A, Record, Rules, Shape, Slot, TaskPlace
 from mesos_dns.records import PointerStore, RecordStore, fold, legal_owner
 from mesos_dns.served import Zone, name_server_of
@@ -37,6 +38,9 @@ EVERYTHING = "*"
 """The tag of a touch report that concerns every answer: the set of served zones has changed."""
 _LOG_ONCE = 10_000
 """Bad names remembered as logged, at most."""
+
+ENSEMBLE_ZONE = "zk"
+"""DC/OS' zone of ZooKeeper's servers: zk-1.zk to zk-5.zk."""
 
 PTR_MASTER, PTR_NODE, PTR_TASK, PTR_FRAMEWORK = range(4)
 """Ranks of the names that an address may point back to."""
@@ -70,6 +74,8 @@ class ZoneView:
         self._nodes: dict[Key, Node] = {}
         self._frameworks: dict[Key, Framework] = {}
         self._leaderships: dict[Key, Leadership] = {}
+        self._ensembles: dict[Key, Ensemble] = {}
+        self._ensemble_zone: Zone | None = None
         self._log_once: set[str] = set()
         self._room = _room_below(config.domain)
         self.pointers = PointerStore(lambda address: self._on_touch("reverse", address.hex()))
@@ -109,6 +115,8 @@ class ZoneView:
                 self._swap_framework(key, after, stale)
             elif kind == "leadership":
                 self._swap_leadership(key, after)
+            elif kind == "ensemble":
+                self._swap_ensemble(key, after)
             elif kind == "records":
                 self._swap_static(key, after)
         for key, task in stale.items():
@@ -150,6 +158,28 @@ class ZoneView:
                 names.directory_leadership_records(old) if old else [],
                 names.directory_leadership_records(new) if new else [],
             )
+
+    def _swap_ensemble(self, key: Key, after: Entity | None) -> None:
+        """ZooKeeper's servers, in a zone that is there while any are known."""
+        if not self.config.directory:
+            return
+        old, new = self._ensembles.get(key), after if isinstance(after, Ensemble) else None
+        zone = self._ensemble_zone
+        if zone is None:
+            if new is None:
+                return
+            if name_to_wire(ENSEMBLE_ZONE) in self.zones:
+                self._refuse(ENSEMBLE_ZONE, "the zone of ZooKeeper's servers is served from elsewhere")
+                return
+            zone = self._ensemble_zone = self._zone(ENSEMBLE_ZONE, "ensemble", self.config.directory_ttl, (0, 0))
+            self._on_touch(EVERYTHING, "")
+        _replace(self._ensembles, key, new)
+        before, now = names.ensemble_records(old) if old else [], names.ensemble_records(new) if new else []
+        self._swap(zone, before, now)
+        if not self._ensembles and not len(zone.store):
+            del self.zones[zone.wire]
+            self._ensemble_zone = None
+            self._on_touch(EVERYTHING, "")
 
     def _swap_task(self, key: Key, task: Task | None) -> None:
         if task is not None and task.state != names.RUNNING:
@@ -236,6 +266,9 @@ class ZoneView:
 
     def _place(self, task: Task) -> TaskPlace:
         framework = self._frameworks.get(("framework", task.cluster, task.framework_id))
+        if not task.node_id:
+            # Its orchestrator tells no nodes: where it registered is its host.
+            return TaskPlace(task, framework.name if framework is not None else "", names.container_addresses(task))
         node = self._nodes.get(("node", task.cluster, task.node_id))
         # A task without its agent or framework is withheld: an empty framework name gives no records.
         if framework is None or node is None:

@@ -29,6 +29,7 @@ class SourceCounters:
         self.skipped_fields = 0
         self.unknown_tasks = 0
         self.held_agents = 0
+        self.held_tasks = 0
         self.sync_seconds = 0.0
         self.last_event_at = 0.0
         self.last_sync_at = 0.0

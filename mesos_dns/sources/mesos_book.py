@@ -38,6 +38,11 @@ class Book:
         self._leader: tuple[str, int] | None = None
         self._masters: tuple[tuple[str, int], ...] = ()
 
+    @property
+    def leader(self) -> tuple[str, int] | None:
+        """Host and port of the master that was last said to lead in this process."""
+        return self._leader
+
     def said(self) -> Mapping[Key, Entity]:
         """Everything that this source said."""
         return self._publish.said()

@@ -48,18 +48,21 @@ class MasterError(Exception):
         return self.status > 0
 
 
-def base_url(master: str) -> str:
-    """The base of a master's URLs from "host:port", "host" or "http(s)://host:port[/prefix]". Raises ValueError."""
+def base_url(master: str, scheme: str = "http") -> str:
+    """The base of a master's URLs from "host:port", "host" or "http(s)://host:port[/prefix]". Raises ValueError.
+
+    `scheme` is that of a master which names none.
+    """
     if "://" not in master:
         host, port = host_port(master, DEFAULT_PORT)
-        return f"http://{_bracket(host)}:{port}"
+        return f"{scheme}://{bracketed(host)}:{port}"
     parts = urlsplit(master)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"expected HOST:PORT or http(s)://HOST:PORT, got {master!r}")
     if parts.username or parts.password:
         raise ValueError("a master's URL must not hold a password; use [mesos] principal and secret_file")
     port = parts.port or (443 if parts.scheme == "https" else DEFAULT_PORT)
-    return f"{parts.scheme}://{_bracket(parts.hostname)}:{port}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{bracketed(parts.hostname)}:{port}{parts.path.rstrip('/')}"
 
 
 def place(base: str) -> tuple[str, int]:
@@ -73,7 +76,8 @@ def reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _bracket(host: str) -> str:
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -95,7 +99,7 @@ def redirected(base: str, path: str, location: str) -> tuple[str, str]:
     if port is None:
         port = 443 if target.scheme == "https" else DEFAULT_PORT
     kept = target.path if target.path not in ("", "/") else path
-    return f"{target.scheme}://{_bracket(target.hostname)}:{port}", kept
+    return f"{target.scheme}://{bracketed(target.hostname)}:{port}", kept
 
 
 class _KnownHosts(AbstractResolver):
@@ -188,8 +192,8 @@ class MasterClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> MasterClient:
-        uses_tls = any(master.startswith("https:") for master in self._config.masters)
-        if uses_tls or self._config.ca_file or self._config.auth == "iam":
+        uses_tls = any(base_url(master, self._config.scheme)[:6] == "https:" for master in self._config.masters)
+        if uses_tls or self._config.scheme == "https" or self._config.ca_file or self._config.auth == "iam":
             self._tls = await asyncio.to_thread(tls_context, self._config)
         connector = aiohttp.TCPConnector(
             resolver=_KnownHosts(self._hosts, self._config.connect_timeout), use_dns_cache=False, limit=16

@@ -10,6 +10,7 @@ from typing import Any
 from mesos_dns.config import MesosConfig
 from mesos_dns.hosts import Hosts
 from mesos_dns.sources.mesos import MesosSource
+from mesos_dns.zookeeper import Session
 from tests.fakes.followed import Followed
 from tests.fakes.replay import no_names
 
@@ -24,11 +25,17 @@ class Hasty(random.Random):
 class Following(Followed):
     """A running source. Use as an async context manager."""
 
-    def __init__(self, *masters: str, hosts: Hosts | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *masters: str,
+        hosts: Hosts | None = None,
+        zookeeper: tuple[Session, str] | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__()
         self.config = MesosConfig(masters=masters, **{"resync": 0.0, **settings})
         self.hosts = hosts or Hosts(resolve=no_names)
-        self.source = MesosSource(self.config, self.publisher, hosts=self.hosts, dice=Hasty())
+        self.source = MesosSource(self.config, self.publisher, zookeeper=zookeeper, hosts=self.hosts, dice=Hasty())
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Following:

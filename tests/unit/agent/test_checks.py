@@ -12,18 +12,32 @@ from agent.config import ConfigError, load_text
 MESOS = "[mesos]\nmasters = ['m:5050']\n"
 NAME = "expected a DNS name (labels of 1 to 63 letters, digits, '-' and '_'), got "
 LISTEN = "expected IP:PORT, [IPv6]:PORT or :PORT, got "
+ZK = "[zookeeper]\nhosts = ['z:2181']\n"
 MASTER = "expected HOST:PORT or http(s)://HOST:PORT, got "
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[mesos]", "mesos.masters: expected at least one master, HOST:PORT or http(s)://HOST:PORT"),
-        (
-            "[mesos]\nzk = 'zk://z:2181/mesos'",
-            "mesos.masters: the ZooKeeper source is not available in this version: list masters",
-        ),
+        ("[mesos]", "mesos.masters: expected at least one master, HOST:PORT or http(s)://HOST:PORT, or zk"),
         (MESOS + "zk = 'z:2181'", "mesos.zk: expected zk://HOST:PORT,…/PATH, got 'z:2181'"),
+        (MESOS + "zk = 'zk://bob:s3cret@z:x/m'", "mesos.zk: expected a port from 0 to 65535 at the end of 'z:x'"),
+        (MESOS + "zk = 'zk://bob@z/m'", "mesos.zk: expected zk://USER:PASSWORD@HOST:PORT,…/PATH"),
+        ("[zookeeper]", "zookeeper.hosts: expected at least one HOST or HOST:PORT"),
+        ("[zookeeper]\nhosts = [':1']", "zookeeper.hosts[0]: expected HOST or HOST:PORT, got ':1'"),
+        (ZK + "root = 'pharos'", "zookeeper.root: expected a path such as /mesos, got 'pharos'"),
+        (ZK + "auth = 'digest'\nsecret = 'x'", 'zookeeper.principal: auth = "digest" needs the user name'),
+        (ZK + "auth = 'sasl'\nprincipal = 'x'", 'zookeeper.secret: auth = "sasl" needs secret_file (or secret)'),
+        (ZK + "ca_file = 'x'", "zookeeper.tls: ca_file and cert_file are for TLS: set tls = true"),
+        (
+            ZK + "[serversets]",
+            """serversets.roots: expected at least one path and its names' end, as { "/aurora" = "aurora" }""",
+        ),
+        (
+            "[serversets]\nroots = { '/aurora' = 'aurora' }",
+            "serversets.zk: expected zk://HOST:PORT,…, or a section [zookeeper]",
+        ),
+        (ZK + "[serversets]\nroots = { 'a' = 'x' }", "serversets.roots.\"a\": expected a path such as /mesos, got 'a'"),
         *(
             (f"[mesos]\nmasters = ['{text}']", f"mesos.masters[0]: {MASTER}'{text}'")
             for text in ("m", "m:0", "m:70000", ":5050", "ftp://m:5050", "m:5050/x", "10.0.0.300:5050", "a b:5050", "")
@@ -106,6 +120,10 @@ def test_refused(text: str, expected: str) -> None:
     [
         "[mesos]\nmasters = ['http://m-1.example:5050', 'https://10.0.0.1:5050/', '[fd00::1]:5050', 'M_2:1']",
         MESOS + "zk = 'zk://z:2181/mesos'",
+        "[mesos]\nzk = 'zk://bob:s3cret@z1:2181,z2/mesos'\nscheme = 'https'",
+        "[mesos]\nzk = 'file:///etc/mesos/zk'",
+        ZK + "auth = 'sasl'\nprincipal = 'x'\nsecret_file = 'y'\ntls = true\nca_file = 'z'",
+        ZK + "[serversets]\nroots = { '/aurora' = 'aurora', '/nerve/services' = 'nerve.zk' }\nhold = 0",
         MESOS + "auth = 'basic'\nprincipal = 'x'\nsecret_file = 'y'",
         MESOS + "auth = 'iam'\niam_config_file = 'y'\nresync = 0\nreregister_timeout = 0",
         "[dns]\nlisten = [':53', '[::]:53', '127.0.0.1:0', '127.0.0.2:0']\ndirectory = ''\nsoa_mname = 'ns1.x'",
@@ -140,13 +158,13 @@ def test_every_file_that_is_named_must_be_readable(section: str, keys: str, tmp_
     ("text", "expected"),
     [
         ("[dns]\n[file]\npaths = ['x']", []),
-        ("[dns]", ["neither [mesos] nor [file]: there is nothing to learn names from"]),
+        ("[dns]", ["neither [mesos], [serversets] nor [file]: there is nothing to learn names from"]),
         (MESOS, ["neither [dns] nor [api]: nobody can ask for names"]),
         ("[api]\n[file]", ["file.paths: is empty: [file] has no effect"]),
         (
-            "[api]\n" + MESOS + "zk = 'zk://z/m'\ntls_verify = false",
+            "[api]\n" + MESOS + "zk = 'zk://bob:s3cret@z/m'\ntls_verify = false",
             [
-                "mesos.zk: is not used in this version: the leader is found through `masters`",
+                "mesos.zk: holds a password: move the URL to a file of mode 0600 and set file:///PATH",
                 "mesos.tls_verify: is off: whoever can answer in a master's place decides every name",
             ],
         ),

@@ -43,7 +43,7 @@ def test_check_config_gives_advice(tmp_path: Path, capsys: pytest.CaptureFixture
     assert cli.main(["check-config", "-c", str(path)]) == 0
     out, err = capsys.readouterr()
     assert "on: nothing" in out
-    assert err.startswith(f"{path}: warning: neither [mesos] nor [file]")
+    assert err.startswith(f"{path}: warning: neither [mesos], [serversets] nor [file]")
 
 
 def test_check_config_tells_every_problem(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:

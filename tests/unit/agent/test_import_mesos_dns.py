@@ -170,14 +170,14 @@ def test_soa_minimum_is_the_ttl_as_in_mesos_dns() -> None:
     assert "soa_minttl" not in imported(TTL=5, SOAMinttl=5)[2]
 
 
-def test_zk_alone_is_imported_with_a_warning_and_needs_masters_to_run() -> None:
-    result = convert(b'{"Zk": "zk://z:2181/mesos"}', "config.json")
-    assert [warning.path for warning in result.warnings] == ["Masters"]
-    assert tomllib.loads(result.toml)["mesos"]["zk"] == "zk://z:2181/mesos"
-    with pytest.raises(ConfigError, match="list masters"):
-        load_text(result.toml, "pharos.toml")
-    filled = result.toml.replace('# masters = ["HOST:5050"]', 'masters = ["h:5050"]')
-    assert load_text(filled, "pharos.toml").mesos is not None
+@pytest.mark.parametrize(("secure", "scheme"), [(False, "http"), (True, "https")])
+def test_zk_alone_is_enough(secure: bool, scheme: str) -> None:
+    config = {"Zk": "zk://z:2181/mesos", "MesosHTTPSOn": secure, "CACertFile": "/ca.pem"}
+    result = convert(json.dumps(config).encode(), "config.json")
+    assert not result.warnings
+    mesos = load_text(result.toml, "pharos.toml").mesos
+    assert mesos is not None
+    assert (mesos.zk, mesos.masters, mesos.scheme) == ("zk://z:2181/mesos", (), scheme)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from mesos_dns.catalog_file import CatalogFile, Saved
 from mesos_dns.model import (
     App,
     Endpoint,
+    Ensemble,
     Entity,
     Framework,
     Health,
@@ -54,6 +55,7 @@ ENTITIES: tuple[Entity, ...] = (
     App(id="/a", instances=3),
     HealthOverlay(framework_id="F1", task_id="t", health=Health.UNHEALTHY, ports=(80,)),
     VipAddress(name="web:80", address="11.0.0.1"),
+    Ensemble((("10.0.0.3", "fd00::3"), ())),
     StaticRecords("a.mesos.", 65280, 5, (b"\x00\xff", b""), "mesos."),
 )
 SNAPSHOT: dict[str, dict[Key, Entity]] = {

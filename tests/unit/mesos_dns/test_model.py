@@ -11,6 +11,7 @@ import pytest
 from mesos_dns.model import (
     App,
     Endpoint,
+    Ensemble,
     Entity,
     Framework,
     Health,
@@ -34,6 +35,7 @@ EXAMPLES: tuple[tuple[Entity, tuple[str, ...]], ...] = (
     (App(id="/a"), ("app", "mesos", "/a")),
     (HealthOverlay(framework_id="F1", task_id="t", health=Health.HEALTHY), ("health", "mesos", "F1", "t")),
     (VipAddress(name="web:80", address="11.0.0.1"), ("vip_address", "mesos", "web:80")),
+    (Ensemble((("10.0.0.3",),)), ("ensemble", "mesos")),
     (StaticRecords("a.mesos.", 1, 5, (b"\x0a\x00\x00\x01",)), ("records", "a.mesos.", "1")),
 )
 
