@@ -49,6 +49,8 @@ from mesos_dns.zookeeper_target import Target, hosts_text
 from mesos_dns.zookeeper_threads import Threads
 
 log = logging.getLogger(__name__)
+_kazoo_log = log.getChild("kazoo")
+_kazoo_log.setLevel(logging.ERROR)  # it tells each try, again and again; what it comes to is told here
 
 IN_FLIGHT = 128
 """Requests that wait for an answer at most; more wait here (kazoo's wake-up pipe holds about 270)."""
@@ -345,7 +347,7 @@ class Session:
             connection_retry=KazooRetry(
                 max_tries=-1, delay=0.1, backoff=2, max_delay=3.0, sleep_func=threads.sleep_func
             ),
-            logger=logging.getLogger(f"{__name__}.kazoo"),
+            logger=_kazoo_log,
             use_ssl=target.tls is not None,
         )
         threads.learn_timeout(client)

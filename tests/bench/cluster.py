@@ -40,6 +40,8 @@ def simulated(nodes: int, tasks: int, churn: float) -> Iterator[dict[str, Any]]:
     finally:
         process.terminate()
         process.wait(30)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @contextlib.contextmanager
