@@ -96,6 +96,7 @@ async def test_a_503_with_a_valid_snapshot_is_not_believed() -> None:
     async with FakeMaster() as master, Following(master.place) as follow:
         master.send(SNAPSHOT)
         await follow.until(lambda: follow.running() == BOTH)
+        await follow.until(lambda: follow.leadership() is not None)  # read beside the stream
         refused = 0
 
         async def recovering(request: web.Request) -> web.StreamResponse | None:
