@@ -112,6 +112,9 @@ def _source_counts(counters: Mapping[str, SourceCounters]) -> Iterator[Metric]:
     held = GaugeMetricFamily(
         "pharos_source_held_agents", "agents that a new leader has not heard of, whose tasks stay", labels=["source"]
     )
+    held_tasks = GaugeMetricFamily(
+        "pharos_source_held_tasks", "registrations that vanished with a lost session and stay", labels=["source"]
+    )
     event_at = GaugeMetricFamily(
         "pharos_source_last_event_timestamp_seconds", "when the last event came, 0 before the first", labels=["source"]
     )
@@ -124,9 +127,10 @@ def _source_counts(counters: Mapping[str, SourceCounters]) -> Iterator[Metric]:
         for kind, count in list(counts.errors.items()):
             errors.add_metric([source, kind], count)
         held.add_metric([source], counts.held_agents)
+        held_tasks.add_metric([source], counts.held_tasks)
         event_at.add_metric([source], counts.last_event_at)
         sync_at.add_metric([source], counts.last_sync_at)
-    yield from (events, errors, held, event_at, sync_at)
+    yield from (events, errors, held, held_tasks, event_at, sync_at)
     yield counter("pharos_source_received_bytes_total", "bytes read", lambda c: c.bytes)
     yield counter("pharos_source_connects_total", "connections made", lambda c: c.connects)
     yield counter("pharos_source_reconnects_total", "connections lost and tried again", lambda c: c.reconnects)

@@ -12,6 +12,7 @@ COMPLAINTS_KEPT = 4096
 class SourceCounters:
     """One source's totals since the process started. Times are seconds, sizes bytes.
 
+    `held_tasks` are registrations that vanished while the session that they were seen with was lost.
     `events` counts by event type (types that are not known count as "other"); `errors` by a short
     kind ("connect", "status", "auth", "framing", "document", "stall", "redirect", "schedulers").
     `last_event_at` and `last_sync_at` are seconds since the epoch, 0 before the first.

@@ -45,6 +45,7 @@ async def test_what_was_counted_is_told() -> None:
     source.counters.errors["status"] = 2
     source.counters.bytes = 1000
     source.counters.held_agents = 3
+    source.counters.held_tasks = 4
     context = replace(context_of(task(1), task(2)), sources={"mesos": source, "plain": object()}, version="9.9")
     context.dns_counters.queries["udp", "A"] = 7
     context.dns_counters.responses["udp", 3] = 4
@@ -65,6 +66,7 @@ async def test_what_was_counted_is_told() -> None:
     assert value("pharos_source_errors_total", source="mesos", kind="status") == 2
     assert value("pharos_source_received_bytes_total", source="mesos") == 1000
     assert value("pharos_source_held_agents", source="mesos") == 3
+    assert value("pharos_source_held_tasks", source="mesos") == 4
     assert value("pharos_catalog_entities", kind="task") == 2
     assert value("pharos_catalog_entities", kind="app") == 0
     assert value("pharos_catalog_changes_total") == 4
