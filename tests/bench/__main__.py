@@ -6,7 +6,7 @@ import importlib
 import json
 import sys
 
-NAMES = ("document", "change", "event_to_dns")
+NAMES = ("document", "change", "event_to_dns", "serversets")
 
 
 def main() -> int:
