@@ -172,14 +172,19 @@ class MesosSource:
             return
         named, moved = self._group.leader, self._group.leader != self._named
         self._named = named
-        lead = (named.host, named.port) if named is not None and moved else None
-        self._update(lambda: self._book.lead(lead or self._book.leader, self._masters()))
+        self._lead(named=moved)
         if moved and named is not None:
             at = [place(self._following)] if self._following else []
             if self._following and self._book.leader is not None:
                 at.append(self._book.leader)
             if not self._is_any(named, at):
                 self._moved.set()
+
+    def _lead(self, named: bool = True) -> None:
+        """Say which masters there are, and (`named`) whom ZooKeeper names."""
+        seen = self._named if named else None
+        lead = (seen.host, seen.port) if seen is not None else None
+        self._update(lambda: self._book.lead(lead or self._book.leader, self._masters()))
 
     async def _round(self, client: MasterClient) -> bool:
         """Try the candidates until one was followed; True when any answered."""
@@ -219,6 +224,8 @@ class MesosSource:
             for task in (following, moved):
                 task.cancel()
             await asyncio.gather(following, moved, return_exceptions=True)
+            if self._moved.is_set():
+                self._lead()  # what the old connection has said of the leader meanwhile is older than that
 
     async def _follow(self, client: MasterClient, base: str) -> None:
         """Follow the leader that the master at `base` leads to, until that ends in MasterError."""

@@ -134,7 +134,7 @@ async def test_without_zookeeper_the_last_word_is_served_and_followed(tmp_path: 
     # The story: mesos-dns exits when ZooKeeper is away for ZkDetectionTimeout.
     with ensemble(tmp_path) as servers:
         server = servers.servers[0]
-        async with session(servers, session_timeout=1.0) as ours, FakeMaster() as one:
+        async with session(servers, session_timeout=3.0) as ours, FakeMaster() as one:
             await ours.ensure("/mesos")
             await ours.create("/mesos/json.info_0000000001", registration(one))
             async with Following(zookeeper=(ours, "/mesos")) as follow:
@@ -158,7 +158,7 @@ async def test_without_zookeeper_the_last_word_is_served_and_followed(tmp_path: 
 
 
 async def test_masters_that_were_known_before_are_tried_when_zookeeper_was_never_there(free_port: int) -> None:
-    nobody = Session(Target((("127.0.0.1", free_port),), session_timeout=1.0))
+    nobody = Session(Target((("127.0.0.1", free_port),), session_timeout=3.0))
     nobody.start()
     try:
         async with FakeMaster() as one:

@@ -157,7 +157,7 @@ async def _ask_all_the_time(s: Session) -> None:
 @pytest.mark.asyncio
 async def test_without_servers_requests_fail_at_once_and_an_ended_session_is_told(tmp_path: Path) -> None:
     with ensemble(tmp_path) as servers:
-        async with session(servers, session_timeout=1.0) as s:
+        async with session(servers, session_timeout=3.0) as s:
             identity = s.session_id
             servers.servers[0].kill()
             await until(lambda: not s.connected)

@@ -165,7 +165,7 @@ async def test_reads_are_proportional_to_changes(zookeeper: Ensemble) -> None:
 @pytest.mark.asyncio
 async def test_nothing_is_gone_because_the_ensemble_is_away(tmp_path: Path) -> None:
     with ensemble(tmp_path) as servers:
-        async with session(servers, session_timeout=1.0) as s:
+        async with session(servers, session_timeout=3.0) as s:
             await s.ensure("/a")
             await s.create("/a/m-1", b"1")
             reader, tree = mirror(s, "/a")

@@ -138,7 +138,7 @@ async def test_zookeeper_away_drops_no_name(tmp_path: Path) -> None:
     found = Registered()
     with ensemble(tmp_path) as servers:
         server = servers.servers[0]
-        async with session(servers, session_timeout=1.0) as s, session(servers) as service:
+        async with session(servers, session_timeout=3.0) as s, session(servers) as service:
             async with found.following(s, "/aurora", hold=0.5):
                 await announce(service, "/aurora/r/e/j", finagle())
                 await until(lambda: found.names("j.e.r.aurora"))
@@ -163,7 +163,7 @@ async def test_after_a_lost_session_those_who_vanish_have_time_to_register_anew(
     found = Registered()
     with ensemble(tmp_path) as servers:
         server = servers.servers[0]
-        async with session(servers, session_timeout=1.0) as s:
+        async with session(servers, session_timeout=3.0) as s:
             async with found.following(s, "/aurora", hold=4.0) as source:
                 await announce(s, "/aurora/r/e/j", finagle("10.0.0.1"))
                 await announce(s, "/aurora/r/e/j", finagle("10.0.0.2"))
