@@ -46,7 +46,7 @@ from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
 
 from mesos_dns.hosts import Hosts, Resolve, system_resolve
 from mesos_dns.zookeeper_target import Target, hosts_text
-from mesos_dns.zookeeper_threads import Threads
+from mesos_dns.zookeeper_threads import Threads, match_answers
 
 log = logging.getLogger(__name__)
 _kazoo_log = log.getChild("kazoo")
@@ -351,6 +351,7 @@ class Session:
             use_ssl=target.tls is not None,
         )
         threads.learn_timeout(client)
+        match_answers(client)
         client.add_listener(lambda state: self._state(client, state))
         self._ended.clear()
         self._client, self._threads = client, threads

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import ssl
 import time
 from typing import Any, TypeAlias
 
 from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionDropped
 from kazoo.handlers.threading import SequentialThreadingHandler
 
 Address: TypeAlias = tuple[str, int]
@@ -97,3 +99,27 @@ class Threads(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no
             return read_timeout, connect_timeout
 
         connection._connect = connect_and_learn
+
+
+def match_answers(client: KazooClient) -> None:
+    """Have no answer be taken for another request's, as kazoo's connections may.
+
+    They number their requests from 1 each, and a server tells a session's changes apart by those numbers
+    alone: one that was asked for over the last connection and is made late would be the answer to the one
+    with its number on this connection. So each connection starts at a number of its own. And where a
+    server leaves out an answer (a session that has moved) the connection is over, not the client.
+    """
+    connection = client._connection
+    connect, read = connection._connect, connection._read_response
+
+    def connect_with_new_numbers(host: str, hostip: str, port: int) -> Any:
+        connection._xid = random.randrange(1 << 30)
+        return connect(host, hostip, port)
+
+    def read_or_drop(header: Any, buffer: Any, offset: int) -> Any:
+        try:
+            return read(header, buffer, offset)
+        except RuntimeError as error:
+            raise ConnectionDropped(str(error)) from error
+
+    connection._connect, connection._read_response = connect_with_new_numbers, read_or_drop

@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,8 @@ SESSION = 2.0
 
 LONG = 60.0 if SOAK else 2.5 * SESSION
 """Seconds for which a worker is stopped: longer than its session and the lease of its claim."""
+
+FAULT_OF_OURS = re.compile(r"^.* (?:ERROR|CRITICAL) .*$", re.MULTILINE)
 
 
 class Worker:
@@ -253,6 +256,7 @@ class Storm:
         assert not (wrong := wrong_changes(self.folder, WORKERS, keys)), "\n".join(wrong)
         assert not [key for key in keys if key.startswith("edges/")], "who leaves in good order is gone at once"
         for worker in self.workers.values():
+            assert not FAULT_OF_OURS.findall(worker.log())
             assert "Traceback" not in worker.log()
 
     def summary(self, led: Sequence[Tenure]) -> str:

@@ -150,7 +150,8 @@ def _lines(path: Path) -> TextIO:
 
 def main() -> None:
     """Do what the command line says."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s.%(msecs)03d %(name)s %(message)s", datefmt="%H:%M:%S")
+    form = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, datefmt="%H:%M:%S")
     logging.getLogger("mesos_dns.zookeeper.kazoo").setLevel(logging.ERROR)
     command, arguments = sys.argv[1], sys.argv[2:]
     if command == "dump":

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from kazoo.exceptions import ConnectionDropped
 
-from mesos_dns.zookeeper_threads import Threads
+from mesos_dns.zookeeper_threads import Threads, match_answers
 
 
 @pytest.fixture
@@ -61,3 +64,23 @@ def test_the_wake_up_pipe_never_blocks() -> None:
         writer.sendall(bytes(1_000_000))
     reader.close()
     writer.close()
+
+
+def test_each_connection_numbers_its_requests_anew_and_a_missing_answer_ends_it() -> None:
+    # The story: a server that had been stopped left out one answer. kazoo gave up, and with it went the session.
+    def read(header: Any, buffer: Any, offset: int) -> str:
+        if header == "wrong":
+            raise RuntimeError("xids do not match")
+        return f"answer to {header}"
+
+    connection = SimpleNamespace(_connect=lambda *place: place, _read_response=read, _xid=0)
+    match_answers(SimpleNamespace(_connection=connection))
+    numbers = set()
+    for _ in range(10):
+        connection._xid = 0  # as kazoo does before it connects
+        assert connection._connect("zk.example", "192.0.2.1", 2181) == ("zk.example", "192.0.2.1", 2181)
+        numbers.add(connection._xid)
+    assert len(numbers) > 5
+    assert connection._read_response("a request", b"", 0) == "answer to a request"
+    with pytest.raises(ConnectionDropped, match="xids do not match"):
+        connection._read_response("wrong", b"", 0)
