@@ -160,8 +160,6 @@ class Tree:
             self._queue(path)
 
     def _queue(self, path: str) -> None:
-        if not self._complete:
-            self._first.add(path)
         if path in self._reading:  # what is under way may be of a znode that was there before
             self._again.add(path)
             return
@@ -245,6 +243,8 @@ class Tree:
                 self._branches[child] = set()
             else:
                 self._leaves[child] = 0
+            if not self._complete:  # what was read once and changes again does not put the first picture off
+                self._first.add(child)
             self._queue(child)
 
     def _kind(self, path: str, name: str) -> Kind:

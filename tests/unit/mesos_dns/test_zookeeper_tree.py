@@ -211,3 +211,29 @@ async def test_what_may_not_be_read_costs_only_itself(zookeeper: Ensemble) -> No
         assert reader.leaves == {f"{root}/m-2": b"open"}
         assert reader.complaints == [f"ZooKeeper: the ACL of {root}/m-1 does not let us read it"]
         await tree.close()
+
+
+@pytest.mark.asyncio
+async def test_what_changes_all_the_time_does_not_put_off_the_first_picture(zookeeper: Ensemble) -> None:
+    root = unique_path()
+    async with session(zookeeper) as s:
+        await s.ensure(root)
+        for name in ("m-1", "m-2", "m-3"):
+            await s.create(f"{root}/{name}", b"1")
+        reader, tree = mirror(s, root, window=1)
+
+        async def change_all_the_time() -> None:
+            while not reader.leaves:
+                await asyncio.sleep(0)
+            busy = next(iter(reader.leaves))
+            while True:
+                tree.touched(busy)
+                await asyncio.sleep(0)
+
+        changing = asyncio.create_task(change_all_the_time())
+        try:
+            await until(lambda: reader.completed, 10)
+        finally:
+            changing.cancel()
+        assert len(reader.leaves) == 3
+        await tree.close()
