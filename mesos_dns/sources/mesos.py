@@ -121,20 +121,30 @@ class MesosSource:
     def _candidates(self) -> list[str]:
         """Where to look for the leader: first whom ZooKeeper names, then the last one, then all that are known.
 
+        The last one is no candidate while ZooKeeper is there and names another: it may still answer as if it led.
         While ZooKeeper is the only way to find masters and does not answer, those that were said before are tried.
         """
-        named = (
-            [self._base_of(self._group.leader)] if self._group is not None and self._group.leader is not None else []
-        )
+        named = [base] if (base := self._named_base()) else []
+        last = [self.leader] if self.leader and self._word(None) is None else []
         others = [self._base_of(master) for master in self._unlisted()]
-        last = [self.leader] if self.leader else []
-        found = list(dict.fromkeys([*named, *last, *self._listed, *others]))
+        found = [*named, *last, *self._listed, *others]
         if not found and self._group is not None:
             said = self._book.said().get(("leadership", self.config.name))
             if isinstance(said, Leadership):
                 known = [said.leader, *said.masters] if said.leader is not None else [*said.masters]
                 found = [base_url(f"{bracketed(at.address)}:{at.port}", self.config.scheme) for at in known]
         return list(dict.fromkeys(found))
+
+    def _word(self, told: tuple[str, int] | None) -> tuple[str, int] | None:
+        """Who leads: whom ZooKeeper names while it is there, else whom a master has `told`."""
+        group = self._group
+        if group is None or group.leader is None or not group.session.connected:
+            return told
+        return group.leader.host, group.leader.port
+
+    def _lead(self, told: tuple[str, int] | None) -> None:
+        """Say who leads and which masters there are (under the ledger's lock)."""
+        self._book.lead(self._word(told), self._masters())
 
     def _named_base(self) -> str:
         """The URL of the leader that ZooKeeper names; "" when it names none."""
@@ -172,19 +182,13 @@ class MesosSource:
             return
         named, moved = self._group.leader, self._group.leader != self._named
         self._named = named
-        self._lead(named=moved)
+        self._update(lambda: self._lead(self._book.leader))
         if moved and named is not None:
             at = [place(self._following)] if self._following else []
             if self._following and self._book.leader is not None:
                 at.append(self._book.leader)
             if not self._is_any(named, at):
                 self._moved.set()
-
-    def _lead(self, named: bool = True) -> None:
-        """Say which masters there are, and (`named`) whom ZooKeeper names."""
-        seen = self._named if named else None
-        lead = (seen.host, seen.port) if seen is not None else None
-        self._update(lambda: self._book.lead(lead or self._book.leader, self._masters()))
 
     async def _round(self, client: MasterClient) -> bool:
         """Try the candidates until one was followed; True when any answered."""
@@ -224,8 +228,6 @@ class MesosSource:
             for task in (following, moved):
                 task.cancel()
             await asyncio.gather(following, moved, return_exceptions=True)
-            if self._moved.is_set():
-                self._lead()  # what the old connection has said of the leader meanwhile is older than that
 
     async def _follow(self, client: MasterClient, base: str) -> None:
         """Follow the leader that the master at `base` leads to, until that ends in MasterError."""
@@ -241,7 +243,7 @@ class MesosSource:
                     chores.synced()
 
                 stream = EventStream(answer, self._ledger, self.counters, subscribed, chores.want, self.config.timeout)
-                beside = asyncio.create_task(chores.run(self._masters()), name="mesos chores")
+                beside = asyncio.create_task(chores.run(self._lead), name="mesos chores")
                 beside.add_done_callback(_report)
                 try:
                     await stream.run()
@@ -258,7 +260,7 @@ class MesosSource:
     async def _polled(self, snapshot: Snapshot, base: str, leader: tuple[str, int]) -> None:
         await self._apply(snapshot, base)
         async with self._ledger.lock:
-            self._book.lead(leader, self._masters())
+            self._lead(leader)
             await self._ledger.expire()
 
     async def _apply(self, snapshot: Snapshot, base: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 
 from mesos_dns.sources.counters import SourceCounters
 from mesos_dns.sources.mesos_book import Book
@@ -53,11 +54,11 @@ class Chores:
         """The snapshot was applied: from now on comparisons make sense."""
         self._ready.set()
 
-    async def run(self, masters: tuple[tuple[str, int], ...]) -> None:
-        """Until cancelled. Failures are counted and tried again later."""
+    async def run(self, lead: Callable[[tuple[str, int]], None]) -> None:
+        """Until cancelled. Failures are counted and tried again later. `lead` is told whom the master names."""
         leader = await self._calls.leader()
         async with self._ledger.lock:
-            self._book.lead(leader, masters)
+            lead(leader)
         await self._ready.wait()
         loop = asyncio.get_running_loop()
         self._due.setdefault(Want.SCHEDULERS, loop.time())

@@ -66,7 +66,7 @@ def make(asked: Asked, monkeypatch: pytest.MonkeyPatch, resync: float = 0.0) -> 
 async def test_wishes_are_merged_and_wait_for_the_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Asked()
     chores, followed = make(asked, monkeypatch)
-    running = asyncio.create_task(chores.run((("10.0.0.1", 5050),)))
+    running = asyncio.create_task(chores.run(lambda leader: chores._book.lead(leader, (leader,))))
     for _ in range(10):
         chores.want(Want.AGENTS)
         chores.want(Want.NOTHING)
@@ -89,7 +89,7 @@ async def test_failures_are_tried_again_and_told_once(
     asked = Asked()
     asked.failing = 2
     chores, _ = make(asked, monkeypatch)
-    running = asyncio.create_task(chores.run(()))
+    running = asyncio.create_task(chores.run(lambda leader: None))
     chores.synced()
     await asked.until(3)
     assert asked.asked == ["schedulers"] * 3
@@ -100,7 +100,7 @@ async def test_failures_are_tried_again_and_told_once(
 async def test_full_comparisons_come_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Asked()
     chores, _ = make(asked, monkeypatch, resync=0.01)
-    running = asyncio.create_task(chores.run(()))
+    running = asyncio.create_task(chores.run(lambda leader: None))
     chores.synced()
     await asked.until(5)
     assert asked.asked.count("everything") >= 3
