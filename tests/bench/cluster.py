@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_ports
+
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -44,14 +46,19 @@ def simulated(nodes: int, tasks: int, churn: float) -> Iterator[dict[str, Any]]:
             process.stdout.close()
 
 
+def following(master: str) -> str:
+    """The section that follows a master."""
+    return f'[mesos]\nmasters = ["{master}"]\n'
+
+
 @contextlib.contextmanager
-def served(master: str) -> Iterator[dict[str, Any]]:
-    """`pharos run` following a master; yields pid, dns (host, port) and api URL."""
+def served(source: str) -> Iterator[dict[str, Any]]:
+    """`pharos run` with a source's section; yields pid, dns (host, port) and api URL."""
     with tempfile.TemporaryDirectory(prefix="pharos-bench-") as folder:
         config = Path(folder) / "pharos.toml"
-        ports = _free_ports(3)
+        ports = free_ports(3)
         config.write_text(
-            f'state_dir = "{folder}"\n[log]\nlevel = "warning"\n[mesos]\nmasters = ["{master}"]\n'
+            f'state_dir = "{folder}"\n[log]\nlevel = "warning"\n{source}'
             f'[dns]\nlisten = ["127.0.0.1:{ports[0]}"]\n[api]\nlisten = ["127.0.0.1:{ports[1]}"]\n'
             f'[admin]\nlisten = ["127.0.0.1:{ports[2]}"]\n'
         )
@@ -105,13 +112,3 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 def median(values: Sequence[float]) -> float:
     """The median, rounded to three places."""
     return round(statistics.median(values), 3)
-
-
-def _free_ports(count: int) -> list[int]:
-    import socket
-
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in held]
-    for sock in held:
-        sock.close()
-    return ports

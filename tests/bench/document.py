@@ -37,7 +37,7 @@ def measure(nodes: int = NODES, tasks: int = TASKS, runs: int = RUNS) -> dict[st
         document.write_bytes(_state(simulator["master"]))
         for _ in range(runs):
             loads.append(_json_loads(document))
-            with cluster.served(simulator["master"]) as pharos:
+            with cluster.served(cluster.following(simulator["master"])) as pharos:
                 cluster.until_ready(pharos["api"])
                 serving.append(cluster.cpu_seconds(pharos["pid"]))
                 time.sleep(1)

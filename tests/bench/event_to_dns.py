@@ -21,7 +21,10 @@ NODES, TASKS, CHURN, SAMPLES = 10_000, 100_000, 100.0, 600
 
 def measure(nodes: int = NODES, tasks: int = TASKS, churn: float = CHURN, samples: int = SAMPLES) -> dict[str, Any]:
     """Latencies in ms, Pharos' CPU over the run in per cent of a core, its memory in MB."""
-    with cluster.simulated(nodes, tasks, churn) as simulator, cluster.served(simulator["master"]) as pharos:
+    with (
+        cluster.simulated(nodes, tasks, churn) as simulator,
+        cluster.served(cluster.following(simulator["master"])) as pharos,
+    ):
         ready = cluster.until_ready(pharos["api"])
         start_cpu = cluster.cpu_seconds(pharos["pid"])
         at_ready = cluster.memory_mb(pharos["pid"])
@@ -53,13 +56,13 @@ def _one(simulator: dict[str, Any], server: tuple[str, int], number: int) -> tup
     app = f"/probe-{number}"
     launched = cluster.post(change, {"op": "launch", "app": app})
     name = f"{launched['name']}.{launched['framework']}.mesos"
-    come = _until(server, name, True) - launched["t"]
+    come = until(server, name, True) - launched["t"]
     killed = cluster.post(change, {"op": "kill", "app": app})
-    gone = _until(server, name, False) - killed["t"]
+    gone = until(server, name, False) - killed["t"]
     return come * 1000, gone * 1000
 
 
-def _until(server: tuple[str, int], name: str, there: bool) -> float:
+def until(server: tuple[str, int], name: str, there: bool) -> float:
     """The time (epoch seconds) of the first answer in which the name is there, or is not."""
     wire = dns.message.make_query(name, "A").to_wire()
     deadline = time.time() + 10

@@ -6,18 +6,16 @@ removed has gone when it no longer does. Times are taken when ZooKeeper has ackn
 
 from __future__ import annotations
 
-import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kazoo.client import KazooClient
 
 from tests.bench import cluster
-from tests.bench.event_to_dns import _until
+from tests.bench.event_to_dns import until
 from tests.system.ensemble import Ensemble, ensemble
 
 MEMBERS, FOLDERS, RATE, SAMPLES = 5_000, 50, 100, 300
@@ -31,8 +29,11 @@ def measure(members: int = MEMBERS, samples: int = SAMPLES) -> dict[str, Any]:
         for number in range(FOLDERS):
             client.ensure_path(f"/aurora/role{number % 7}/prod/job{number}")
         made = [_announce(client, number % FOLDERS, number) for number in range(members)]
-        with _served(servers) as (pid, dns):
-            _until(dns, "job0.prod.role0.aurora.mesos", True)
+        roots = f'[serversets]\nzk = "zk://{servers.connect}"\nroots = {{ "/aurora" = "aurora" }}\n'
+        with cluster.served(roots) as pharos:
+            cluster.until_ready(pharos["api"])
+            pid, dns = pharos["pid"], pharos["dns"]
+            until(dns, "job0.prod.role0.aurora.mesos", True)
             time.sleep(3)
             reads, cpu, began = _received(servers), cluster.cpu_seconds(pid), time.monotonic()
             changes, latencies = 0, []
@@ -45,10 +46,10 @@ def measure(members: int = MEMBERS, samples: int = SAMPLES) -> dict[str, Any]:
                 client.ensure_path(name)
                 probe = client.create(f"{name}/member_", _member(1), ephemeral=True, sequence=True)
                 told = time.time()
-                latencies.append(_until(dns, f"p{number}.prod.probe.aurora.mesos", True) - told)
+                latencies.append(until(dns, f"p{number}.prod.probe.aurora.mesos", True) - told)
                 client.delete(probe)
                 told = time.time()
-                latencies.append(_until(dns, f"p{number}.prod.probe.aurora.mesos", False) - told)
+                latencies.append(until(dns, f"p{number}.prod.probe.aurora.mesos", False) - told)
                 changes += 3
                 time.sleep(max(0.0, began + (number + 1) / 25 - time.monotonic()))
             seconds = time.monotonic() - began
@@ -82,22 +83,3 @@ def _received(servers: Ensemble) -> int:
     """Packets that the servers have received from all clients."""
     lines = "\n".join(server.word("srvr") for server in servers.servers).splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Received:"))
-
-
-@contextlib.contextmanager
-def _served(servers: Ensemble) -> Iterator[tuple[int, tuple[str, int]]]:
-    """`pharos run` that follows the serversets: its pid and DNS address."""
-    with tempfile.TemporaryDirectory(prefix="pharos-bench-") as folder:
-        (port,) = cluster._free_ports(1)
-        config = Path(folder) / "pharos.toml"
-        config.write_text(
-            f'state_dir = "{folder}"\n[log]\nlevel = "warning"\n[serversets]\nzk = "zk://{servers.connect}"\n'
-            f'roots = {{ "/aurora" = "aurora" }}\n[dns]\nlisten = ["127.0.0.1:{port}"]\n'
-        )
-        process = cluster.spawn(cluster.cores()[0], ["run", "-c", str(config)])
-        try:
-            time.sleep(2)
-            yield process.pid, ("127.0.0.1", port)
-        finally:
-            process.terminate()
-            process.wait(60)

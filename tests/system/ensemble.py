@@ -15,13 +15,14 @@ import functools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_ports
 
 JARS = Path("/usr/share/java")
 JAR = JARS / "zookeeper.jar"
@@ -208,7 +209,7 @@ def ensemble(
     if missing():
         pytest.skip(missing())
     servers = []
-    free = _free_ports(4 * count)
+    free = free_ports(4 * count)
     for number in range(1, count + 1):
         address = addresses[number - 1] if addresses else "127.0.0.1"
         ports = (2181, 2888, 3888) if addresses else free[4 * number - 4 : 4 * number]
@@ -225,14 +226,6 @@ def ensemble(
     finally:
         for server in servers:
             server.end()
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(sock.getsockname()[1]) for sock in held]
-    for sock in held:
-        sock.close()
-    return ports
 
 
 _ASK = """

@@ -9,32 +9,23 @@ import os
 import random
 import stat
 import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from agent import coordinators
 from agent.coordinators import StateDirCoordinator
 from mesos_dns.coordinate import ABSENT, MAX_VALUE, Coordinator, CoordinatorLost, VersionConflict, Versioned
-
-T = TypeVar("T")
-REPOSITORY = Path(__file__).resolve().parents[3]
+from tests.coordinator_clients import line, process, shows, soon, watching
 
 
 def open_at(path: Path) -> StateDirCoordinator:
     return StateDirCoordinator(path / "state", poll=0.02)
 
 
-async def soon(work: Awaitable[T]) -> T:
-    return await asyncio.wait_for(work, 30)
-
-
-@contextlib.contextmanager
-def child(folder: Path, body: str) -> Iterator[subprocess.Popen[bytes]]:
+def child(folder: Path, body: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """Another process that has `c`, a coordinator on the same directory; it is killed at the end."""
     program = (
         "import asyncio, sys\nfrom pathlib import Path\nfrom agent.coordinators import StateDirCoordinator\n"
@@ -42,35 +33,7 @@ def child(folder: Path, body: str) -> Iterator[subprocess.Popen[bytes]]:
         "def say(text): print(text, flush=True)\n"
         "async def main():\n" + "".join(f"    {line}\n" for line in body.splitlines()) + "asyncio.run(main())\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=REPOSITORY)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-async def line(process: subprocess.Popen[bytes]) -> str:
-    assert process.stdout is not None
-    return (await soon(asyncio.to_thread(process.stdout.readline))).decode().strip()
-
-
-@contextlib.asynccontextmanager
-async def watching(coordinator: Coordinator, prefix: str) -> AsyncIterator[AsyncIterator[dict[str, bytes]]]:
-    stream = coordinator.watch(prefix)
-    try:
-        yield stream
-    finally:
-        await stream.aclose()  # type: ignore[attr-defined]
-
-
-async def until(stream: AsyncIterator[dict[str, bytes]], wanted: dict[str, bytes]) -> None:
-    async with asyncio.timeout(30):
-        async for found in stream:
-            if found == wanted:
-                return
+    return process(program)
 
 
 # --- values ------------------------------------------------------------------------------------------
@@ -320,11 +283,11 @@ async def test_a_watch_sees_what_other_processes_write(tmp_path: Path) -> None:
         assert await soon(anext(stream)) == {}
         for version in range(-1, 20):  # as fast as it goes: time stamps can't tell them apart
             await other.put_if("v/a", b"%02d" % version, version)
-        await until(stream, {"v/a": b"19"})
+        await shows(stream, {"v/a": b"19"})
     with child(tmp_path, 'await c.put_if("v/b", b"2", -1)\nsay("done")\nawait asyncio.sleep(60)') as process:
         assert await line(process) == "done"
         async with watching(c, "v") as stream:
-            await until(stream, {"v/a": b"19", "v/b": b"2"})
+            await shows(stream, {"v/a": b"19", "v/b": b"2"})
 
 
 @pytest.mark.asyncio
@@ -415,7 +378,7 @@ async def test_closing_gives_up_the_ephemerals(tmp_path: Path) -> None:
     async with watching(other, "edges") as stream:
         assert await soon(anext(stream)) == {"edges/one": b""}
         c.close()
-        await until(stream, {})
+        await shows(stream, {})
     assert await other.get("edges/one") is None
     await context.__aexit__(None, None, None)
 
@@ -432,7 +395,7 @@ async with c.register("edges/one", b"1"), c.register("edges/two", b"2"):
         async with watching(c, "edges") as stream:
             assert await soon(anext(stream)) == {"edges/one": b"1", "edges/two": b"2"}
             process.kill()
-            await until(stream, {})
+            await shows(stream, {})
     assert await c.get("edges/one") is None
     assert await c.put_if("edges/one", b"free", ABSENT) == 0
     async with c.register("edges/three", b"3"):

@@ -5,27 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from agent.coordinator_keys import MAX_KEY
 from agent.zookeeper_coordinator import ZooKeeperCoordinator
-from mesos_dns.coordinate import ABSENT, MAX_VALUE, Coordinator, CoordinatorLost, VersionConflict, Versioned
+from mesos_dns.coordinate import ABSENT, MAX_VALUE, CoordinatorLost, VersionConflict, Versioned
 from mesos_dns.zookeeper import NoNodeError
+from tests.coordinator_clients import line, process, shows, soon, watching
 from tests.system.ensemble import Ensemble, ensemble
 from tests.zookeeper_clients import session, unique_path, until
 from tests.zookeeper_faults import drop, end_session, lose_answers
-
-T = TypeVar("T")
-REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-async def soon(work: Awaitable[T]) -> T:
-    return await asyncio.wait_for(work, 30)
 
 
 @contextlib.asynccontextmanager
@@ -39,8 +33,7 @@ async def coordinator(servers: Ensemble, root: str, **target: Any) -> AsyncItera
             await c.close()
 
 
-@contextlib.contextmanager
-def child(servers: Ensemble, root: str, body: str) -> Iterator[subprocess.Popen[bytes]]:
+def child(servers: Ensemble, root: str, body: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """Another process that has `c`, a coordinator below the same root; it is killed at the end."""
     program = (
         "import asyncio\nfrom agent.zookeeper_coordinator import ZooKeeperCoordinator\n"
@@ -52,35 +45,7 @@ def child(servers: Ensemble, root: str, body: str) -> Iterator[subprocess.Popen[
         + "".join(f"    {line}\n" for line in body.splitlines())
         + "asyncio.run(main())\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=REPOSITORY)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-async def line(process: subprocess.Popen[bytes]) -> str:
-    assert process.stdout is not None
-    return (await soon(asyncio.to_thread(process.stdout.readline))).decode().strip()
-
-
-@contextlib.asynccontextmanager
-async def watching(c: Coordinator, prefix: str) -> AsyncIterator[AsyncIterator[dict[str, bytes]]]:
-    stream = c.watch(prefix)
-    try:
-        yield stream
-    finally:
-        await stream.aclose()  # type: ignore[attr-defined]
-
-
-async def shows(stream: AsyncIterator[dict[str, bytes]], wanted: dict[str, bytes]) -> None:
-    async with asyncio.timeout(30):
-        async for found in stream:
-            if found == wanted:
-                return
+    return process(program)
 
 
 # --- values ------------------------------------------------------------------------------------------

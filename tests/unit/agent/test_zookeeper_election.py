@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,11 +14,11 @@ import pytest
 from agent.zookeeper_election import LEASE, ZooKeeperElection
 from agent.zookeeper_lease import boottime
 from mesos_dns.zookeeper import NoAuthError, Session, ZooKeeperLost
+from tests.coordinator_clients import soon
 from tests.system.ensemble import Ensemble, ensemble
 from tests.zookeeper_clients import session, unique_path, until
 from tests.zookeeper_faults import drop, end_session, lose_answers
 
-T = TypeVar("T")
 TIME = 2.0
 """Session time of those whose lease is waited for."""
 
@@ -58,10 +58,6 @@ async def in_line(
         async with standing(other, folder) as second:
             await until(lambda: len(second._watched) == 2)
             yield leader, second
-
-
-async def soon(work: Awaitable[T]) -> T:
-    return await asyncio.wait_for(work, 30)
 
 
 async def candidates(s: Session, folder: str) -> list[str]:
