@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.checks import Problem
 from agent.sections import AdminConfig, Config
 from agent.zookeeper_sessions import FILE, read_url
-from mesos_dns.config import ApiConfig, MesosConfig, ZooKeeperConfig
+from mesos_dns.config import ApiConfig, MesosConfig, ZooKeeperConfig, first_line
 
 
 def content_problems(config: Config) -> Iterator[Problem]:
@@ -100,6 +100,6 @@ def _no_password() -> str:
 
 def _first_line(name: str) -> str:
     try:
-        return Path(name).read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+        return first_line(name)
     except ValueError:
         return ""

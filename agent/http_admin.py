@@ -13,6 +13,7 @@ from aiohttp import web
 from agent.config import Config, redacted
 from agent.sections import ROLES
 from mesos_dns.api import ApiContext, health_routes
+from mesos_dns.config import host_port_text
 from mesos_dns.metrics import entity_counts
 from mesos_dns.sources.counters import SourceCounters
 
@@ -77,7 +78,7 @@ def status(context: ApiContext, config: Config, http: dict[str, Addresses]) -> d
 
 def texts(addresses: Iterable[tuple[str, int]]) -> list[str]:
     """ADDRESS:PORT of each, IPv6 in brackets."""
-    return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses]
+    return [host_port_text(host, port) for host, port in addresses]
 
 
 def _counts(source: object) -> dict[str, Any]:

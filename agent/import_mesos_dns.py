@@ -18,6 +18,7 @@ from agent.checks import Problem
 from agent.config import ConfigError, load_text
 from agent.config import read as read_file
 from agent.mesos_dns_json import DEFAULTS, read
+from mesos_dns.config import host_port_text
 
 _PAIRED = {"mesos.cert_file": "CertFile", "mesos.key_file": "KeyFile", "mesos.iam_config_file": "IAMConfigFile"}
 """Keys that other keys ask for when they are not there."""
@@ -203,7 +204,7 @@ def _dns(out: _Writer, nameservers: Callable[[], Sequence[str]]) -> None:
     value = out.value
     out.section("dns")
     if value["DnsOn"]:
-        out.put("listen", [_address(value["Listener"], value["Port"])], "Listener, Port")
+        out.put("listen", [host_port_text(value["Listener"], value["Port"])], "Listener, Port")
     else:
         out.put("listen", [], "DnsOn", "no DNS is served; the rest shapes what the lookup API says")
     out.put("domain", value["Domain"].lower(), "Domain")
@@ -258,7 +259,7 @@ def _api(out: _Writer) -> None:
     value = out.value
     if value["HttpOn"]:
         out.section("api")
-        out.put("listen", [_address(value["HTTPListener"], value["HttpPort"])], "HTTPListener, HttpPort")
+        out.put("listen", [host_port_text(value["HTTPListener"], value["HttpPort"])], "HTTPListener, HttpPort")
         out.put("enumeration", value["EnumerationOn"], "EnumerationOn")
     else:
         out.blank()
@@ -267,7 +268,3 @@ def _api(out: _Writer) -> None:
     out.comment("What mesos-dns has nothing like: the state of this process, on loopback.")
     out.comment("[admin]")
     out.comment('listen = ["127.0.0.1:8124"]')
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -91,7 +91,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 """Section name → its struct, in the order in which people read them."""
 
 ROLES = ("mesos", "serversets", "file", "zookeeper", "dns", "api", "admin")
-"""Sections that are roles: absent from the file means off."""
+"""Sections that are roles: absent from the file means off, and a change replaces a part of the running process."""
 
 SECRETS = frozenset({"secret"})
 """Keys whose values are never shown, whatever section they are in."""

@@ -33,6 +33,7 @@ from agent.config import Config, ConfigError, load
 from agent.http import HttpServer
 from agent.http_admin import texts
 from agent.log import setup as setup_log
+from agent.sections import ROLES
 from agent.zookeeper_sessions import Sessions, ensemble_target, mesos_target, serversets_target
 from mesos_dns.api import ApiContext
 from mesos_dns.catalog import SYNC_SLICE, Catalog, Delta
@@ -48,9 +49,6 @@ log = logging.getLogger(__name__)
 
 SETTLE = 600
 """Seconds in which the first snapshots are expected."""
-
-_PARTS = ("mesos", "serversets", "file", "zookeeper", "dns", "api", "admin")
-"""Sections whose change replaces a part of the running process."""
 
 _SOURCES = ("mesos", "serversets", "file", "zookeeper")
 """Sources in the order of trust, by the section that turns them on (`zookeeper`: also [mesos] zk)."""
@@ -131,7 +129,7 @@ class Service:
             return False
         old = self.config
         new = self._until_restart(old, new)
-        changed = {name for name in _PARTS if getattr(old, name) != getattr(new, name)}
+        changed = {name for name in ROLES if getattr(old, name) != getattr(new, name)}
         kept = await self._swap_sockets(old, new, changed)
         self.config = new = msgspec.structs.replace(new, **{name: getattr(old, name) for name in kept})
         if self.http is not None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent.sections import Config
-from mesos_dns.config import ZooKeeperConfig
+from mesos_dns.config import ZooKeeperConfig, first_line
+from mesos_dns.tls import Tls
 from mesos_dns.zookeeper import Session
-from mesos_dns.zookeeper_target import Target, Tls, ZkUrl, parse_hosts, parse_zk_url
+from mesos_dns.zookeeper_target import Target, ZkUrl, parse_hosts, parse_zk_url
 
 FILE = "file://"
 
@@ -29,7 +30,7 @@ def section_target(section: ZooKeeperConfig) -> Target:
     """The ensemble of `[zookeeper]`. Reads the file of its secret; raises OSError, ValueError."""
     secret = section.secret
     if section.secret_file:
-        secret = Path(section.secret_file).read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+        secret = first_line(section.secret_file)
     tls = Tls(section.ca_file, section.cert_file, section.key_file, section.tls_verify) if section.tls else None
     hosts = parse_hosts(section.hosts)
     return Target(hosts, section.auth, section.principal, secret, tls, float(section.session_timeout))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -75,6 +76,16 @@ def host_port(text: str, default_port: int = 0) -> tuple[str, int]:
     if not host and not port:
         raise ValueError(f"expected HOST:PORT, got {text!r}")
     return host or "0.0.0.0", int(port) if port else default_port  # noqa: S104 - ":53" means every address
+
+
+def host_port_text(host: str, port: int) -> str:
+    """HOST:PORT, an IPv6 address in brackets: what `host_port` takes apart."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def first_line(name: str) -> str:
+    """The first line of a file, where secrets are. Raises OSError, UnicodeDecodeError."""
+    return Path(name).read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
 
 
 Text: TypeAlias = str

@@ -1,8 +1,9 @@
 """One ZooKeeper session for asyncio: the only place where kazoo's threads and the event loop meet.
 
 kazoo runs a session in threads of its own. Every answer, watch event and change of state is handed to
-the loop in order through one queue, with one wake-up for all that is waiting; nothing of kazoo's is
-called back on its threads beyond that, and nothing here blocks the loop.
+the loop through one queue, with one wake-up for all that is waiting; nothing of kazoo's is called back
+on its threads beyond that, and nothing here blocks the loop. Answers come in their order, and so do
+events; between answers, events and changes of state there is none, as they come from different threads.
 
 What kazoo leaves to its users is done here:
 

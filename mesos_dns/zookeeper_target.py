@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import Literal, TypeAlias
 from urllib.parse import unquote
 
 import msgspec
 
-from mesos_dns.config import host_port
+from mesos_dns.config import host_port, host_port_text
+from mesos_dns.tls import Tls
 
 DEFAULT_PORT = 2181
 MAX_PATH = 1024
 
 Auth: TypeAlias = Literal["none", "digest", "sasl"]
 Host: TypeAlias = tuple[str, int]
-
-
-class Tls(msgspec.Struct, frozen=True):
-    """TLS to the servers: PEM files ("" for none; without `ca_file` the system's authorities)."""
-
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-    verify: bool = True
-
-    def context(self) -> ssl.SSLContext:
-        """The settings for a client. Reads the files (blocks); raises OSError that names the file."""
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file or None)
-        except OSError as error:
-            raise OSError(f"ca_file {self.ca_file}: {error}") from None
-        if self.cert_file:
-            try:
-                context.load_cert_chain(self.cert_file, self.key_file or None)
-            except OSError as error:
-                raise OSError(f"cert_file {self.cert_file} with key_file {self.key_file}: {error}") from None
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -68,7 +43,7 @@ class ZkUrl(msgspec.Struct, frozen=True):
 
 def hosts_text(hosts: tuple[Host, ...]) -> str:
     """HOST:PORT,HOST:PORT with IPv6 in brackets."""
-    return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in hosts)
+    return ",".join(host_port_text(host, port) for host, port in hosts)
 
 
 def parse_hosts(texts: list[str] | tuple[str, ...]) -> tuple[Host, ...]:

@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine
 
-from mesos_dns.config import MesosConfig
+from mesos_dns.config import MesosConfig, host_port_text
 from mesos_dns.hosts import Hosts
 from mesos_dns.model import Leadership
 from mesos_dns.sources import Publisher
@@ -23,7 +23,7 @@ from mesos_dns.sources.mesos_auth import Authenticator, authenticator
 from mesos_dns.sources.mesos_book import Book
 from mesos_dns.sources.mesos_calls import V1, Calls, call, settle
 from mesos_dns.sources.mesos_chores import Chores
-from mesos_dns.sources.mesos_client import UNSUPPORTED, MasterClient, MasterError, base_url, bracketed, place
+from mesos_dns.sources.mesos_client import UNSUPPORTED, MasterClient, MasterError, base_url, place
 from mesos_dns.sources.mesos_ledger import Ledger
 from mesos_dns.sources.mesos_masters import MasterGroup, SeenMaster
 from mesos_dns.sources.mesos_poll import Poll
@@ -74,7 +74,6 @@ class MesosSource:
         if zookeeper is not None:
             self._group = MasterGroup(*zookeeper, self._group_changed, self._complain)
         self._following = ""
-        self._named: SeenMaster | None = None
         self._moved = asyncio.Event()
         self._attempts = 0
         self._good_since = 0.0
@@ -132,30 +131,34 @@ class MesosSource:
             said = self._book.said().get(("leadership", self.config.name))
             if isinstance(said, Leadership):
                 known = [said.leader, *said.masters] if said.leader is not None else [*said.masters]
-                found = [base_url(f"{bracketed(at.address)}:{at.port}", self.config.scheme) for at in known]
+                found = [base_url(host_port_text(at.address, at.port), self.config.scheme) for at in known]
         return list(dict.fromkeys(found))
 
     def _word(self, told: tuple[str, int] | None) -> tuple[str, int] | None:
         """Who leads: whom ZooKeeper names while it is there, else whom a master has `told`."""
-        group = self._group
-        if group is None or group.leader is None or not group.session.connected:
+        named = self._named
+        if named is None or self._group is None or not self._group.session.connected:
             return told
-        return group.leader.host, group.leader.port
+        return named.host, named.port
 
     def _lead(self, told: tuple[str, int] | None) -> None:
         """Say who leads and which masters there are (under the ledger's lock)."""
         self._book.lead(self._word(told), self._masters())
 
+    @property
+    def _named(self) -> SeenMaster | None:
+        """The leader that ZooKeeper named last."""
+        return self._group.leader if self._group is not None else None
+
     def _named_base(self) -> str:
-        """The URL of the leader that ZooKeeper names; "" when it names none."""
-        named = self._group.leader if self._group is not None else None
-        return self._base_of(named) if named is not None else ""
+        """Its URL; "" when there is none."""
+        return self._base_of(self._named) if self._named is not None else ""
 
     def _base_of(self, seen: SeenMaster) -> str:
         """A registered master's URL: by address, or by name where a certificate must fit."""
         secure = self.config.scheme == "https"
         host = (seen.hostname or seen.address) if secure else seen.host
-        return base_url(f"{bracketed(host)}:{seen.port}", self.config.scheme)
+        return base_url(host_port_text(host, seen.port), self.config.scheme)
 
     def _masters(self) -> tuple[tuple[str, int], ...]:
         """All masters: those listed in their order, then those that only ZooKeeper names."""
@@ -176,14 +179,10 @@ class MesosSource:
                 return True
         return False
 
-    def _group_changed(self) -> None:
-        """ZooKeeper knows of other masters, or names another leader: say so, and follow that one."""
-        if self._group is None:
-            return
-        named, moved = self._group.leader, self._group.leader != self._named
-        self._named = named
+    def _group_changed(self, moved: bool) -> None:
+        """ZooKeeper knows of other masters, or (`moved`) names another leader: say so, and follow that one."""
         self._update(lambda: self._lead(self._book.leader))
-        if moved and named is not None:
+        if moved and (named := self._named) is not None:
             at = [place(self._following)] if self._following else []
             if self._following and self._book.leader is not None:
                 at.append(self._book.leader)

@@ -19,7 +19,7 @@ from typing import Protocol
 import aiohttp
 import msgspec
 
-from mesos_dns.config import MesosConfig
+from mesos_dns.config import MesosConfig, first_line
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class BasicAuth:
         if not self._file:
             return self._secret
         try:
-            return Path(self._file).read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+            return first_line(self._file)
         except (OSError, UnicodeDecodeError) as error:
             raise AuthError(f"[mesos] secret_file {self._file} can't be read: {error}") from None
 

@@ -22,6 +22,7 @@ from mesos_dns.config import MesosConfig, host_port
 from mesos_dns.hosts import Hosts
 from mesos_dns.sources.counters import SourceCounters
 from mesos_dns.sources.mesos_auth import Authenticator, AuthError, IamAuth, NoAuth
+from mesos_dns.tls import Tls
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +56,14 @@ def base_url(master: str, scheme: str = "http") -> str:
     """
     if "://" not in master:
         host, port = host_port(master, DEFAULT_PORT)
-        return f"{scheme}://{bracketed(host)}:{port}"
+        return f"{scheme}://{_bracket(host)}:{port}"
     parts = urlsplit(master)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"expected HOST:PORT or http(s)://HOST:PORT, got {master!r}")
     if parts.username or parts.password:
         raise ValueError("a master's URL must not hold a password; use [mesos] principal and secret_file")
     port = parts.port or (443 if parts.scheme == "https" else DEFAULT_PORT)
-    return f"{parts.scheme}://{bracketed(parts.hostname)}:{port}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{_bracket(parts.hostname)}:{port}{parts.path.rstrip('/')}"
 
 
 def place(base: str) -> tuple[str, int]:
@@ -76,8 +77,7 @@ def reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def bracketed(host: str) -> str:
-    """A host as it stands in a URL."""
+def _bracket(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
@@ -99,7 +99,7 @@ def redirected(base: str, path: str, location: str) -> tuple[str, str]:
     if port is None:
         port = 443 if target.scheme == "https" else DEFAULT_PORT
     kept = target.path if target.path not in ("", "/") else path
-    return f"{target.scheme}://{bracketed(target.hostname)}:{port}", kept
+    return f"{target.scheme}://{_bracket(target.hostname)}:{port}", kept
 
 
 class _KnownHosts(AbstractResolver):
@@ -163,19 +163,9 @@ class Answer:
 def tls_context(config: MesosConfig) -> ssl.SSLContext:
     """The TLS settings of `[mesos]`. Raises OSError (also for broken files) that names the file."""
     try:
-        context = ssl.create_default_context(cafile=config.ca_file or None)
+        return Tls(config.ca_file, config.cert_file, config.key_file, config.tls_verify).context()
     except OSError as error:
-        raise OSError(f"[mesos] ca_file {config.ca_file}: {error}") from None
-    if config.cert_file:
-        try:
-            context.load_cert_chain(config.cert_file, config.key_file or None)
-        except OSError as error:
-            files = f"cert_file {config.cert_file} with key_file {config.key_file or config.cert_file}"
-            raise OSError(f"[mesos] {files}: {error}") from None
-    if not config.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+        raise OSError(f"[mesos] {error}") from None
 
 
 class MasterClient:
@@ -192,7 +182,7 @@ class MasterClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> MasterClient:
-        uses_tls = any(base_url(master, self._config.scheme)[:6] == "https:" for master in self._config.masters)
+        uses_tls = any(master.startswith("https:") for master in self._config.masters)
         if uses_tls or self._config.scheme == "https" or self._config.ca_file or self._config.auth == "iam":
             self._tls = await asyncio.to_thread(tls_context, self._config)
         connector = aiohttp.TCPConnector(

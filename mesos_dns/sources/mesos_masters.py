@@ -18,13 +18,13 @@ import msgspec
 
 from mesos_dns.model import canonical_address
 from mesos_dns.sources.counters import Complaints
+from mesos_dns.sources.mesos_client import DEFAULT_PORT
 from mesos_dns.sources.mesos_wire import pid_address
 from mesos_dns.zookeeper import Session, Stat
 from mesos_dns.zookeeper_tree import Kind, Tree
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PORT = 5050
 MAX_INFO = 1 << 16
 _NAME = re.compile(r"(json\.)?info_\d{10}")
 
@@ -152,12 +152,13 @@ def _seen(info: _Info) -> SeenMaster:
 
 
 class MasterGroup:
-    """The masters below `path`; `changed` is called when `leader` or `masters` is another one.
+    """The masters below `path`; `changed` is called when `leader` or `masters` is another one, with whether
+    it is the leader.
 
     `leader` is None until one was seen; `masters` are in the order of their registration.
     """
 
-    def __init__(self, session: Session, path: str, changed: Callable[[], None], complain: Complaints) -> None:
+    def __init__(self, session: Session, path: str, changed: Callable[[bool], None], complain: Complaints) -> None:
         self.leader: SeenMaster | None = None
         self.masters: tuple[SeenMaster, ...] = ()
         self.session = session
@@ -226,7 +227,8 @@ class MasterGroup:
         masters = tuple(seen for _, seen in sorted(self._seen.items()) if seen is not None)
         if (leader, masters) == (self.leader, self.masters):
             return
-        if leader != self.leader:
+        moved = leader != self.leader
+        if moved:
             log.info("ZooKeeper names the leading master master=%s path=%s", leader, self._path)
         self.leader, self.masters = leader, masters
-        self._changed()
+        self._changed(moved)

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
-from mesos_dns.config import MesosConfig
+from mesos_dns.config import MesosConfig, host_port_text
 from mesos_dns.model import canonical_address
 from mesos_dns.sources.mesos_client import MasterClient, MasterError, base_url, place
 from mesos_dns.sources.mesos_ledger import Ledger
@@ -57,7 +57,7 @@ class Poll:
                     return base
             finally:
                 self._ledger.end(snapshot)
-            base = base_url(f"{urlsplit(base).scheme}://{_text(leader)}")
+            base = base_url(f"{urlsplit(base).scheme}://{host_port_text(*leader)}")
         raise MasterError("redirect", f"{base}: the masters name each other as leader", 200)
 
     async def _read(self, base: str, snapshot: Snapshot) -> tuple[StateHead, str]:
@@ -90,7 +90,3 @@ def is_leader(head: StateHead, base: str) -> bool:
 
 def _plain(at: tuple[str, int]) -> tuple[str, int]:
     return canonical_address(at[0]) or at[0].lower(), at[1]
-
-
-def _text(at: tuple[str, int]) -> str:
-    return f"[{at[0]}]:{at[1]}" if ":" in at[0] else f"{at[0]}:{at[1]}"

@@ -16,7 +16,8 @@ from agent.zookeeper_sessions import (
     section_target,
     serversets_target,
 )
-from mesos_dns.zookeeper_target import Target, Tls, ZkUrl, parse_hosts
+from mesos_dns.tls import Tls
+from mesos_dns.zookeeper_target import Target, ZkUrl, parse_hosts
 from tests.system.ensemble import Ensemble
 from tests.zookeeper_clients import until
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from mesos_dns.tls import Tls
 from mesos_dns.zookeeper import (
     BadVersionError,
     NoAuthError,
@@ -22,7 +23,7 @@ from mesos_dns.zookeeper import (
     Session,
     ZooKeeperLost,
 )
-from mesos_dns.zookeeper_target import Target, Tls, parse_hosts
+from mesos_dns.zookeeper_target import Target, parse_hosts
 from tests.system.ensemble import Ensemble, ensemble
 from tests.zookeeper_clients import Events, session, unique_path, until
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import trustme
 
-from mesos_dns.zookeeper_target import Target, Tls, ZkUrl, check_path, hosts_text, parse_hosts, parse_zk_url
+from mesos_dns.tls import Tls
+from mesos_dns.zookeeper_target import Target, ZkUrl, check_path, hosts_text, parse_hosts, parse_zk_url
 
 
 @pytest.mark.parametrize(
@@ -51,14 +49,3 @@ def test_hosts_and_paths() -> None:
     assert [check_path(text) for text in ("", "/", "/a", "/a/b/")] == ["", "", "/a", "/a/b"]
     with pytest.raises(ValueError, match="expected a path"):
         check_path("a")
-
-
-def test_tls_files_are_read_and_named_when_bad(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
-    assert Tls(str(tmp_path / "ca.pem")).context().check_hostname
-    assert not Tls(verify=False).context().check_hostname
-    with pytest.raises(OSError, match="nowhere"):
-        Tls(str(tmp_path / "nowhere")).context()
-    with pytest.raises(OSError, match="nokey"):
-        Tls(str(tmp_path / "ca.pem"), str(tmp_path / "nokey"), str(tmp_path / "nokey")).context()

@@ -107,7 +107,7 @@ async def test_the_lowest_number_leads_whatever_its_form(zookeeper: Ensemble) ->
     path = unique_path()
     async with session(zookeeper) as s, session(zookeeper) as masters:
         seen: list[SeenMaster | None] = []
-        group = MasterGroup(s, path, lambda: seen.append(group.leader), Complaints(logging.getLogger("test")))
+        group = MasterGroup(s, path, lambda moved: seen.append(group.leader), Complaints(logging.getLogger("test")))
         group.start()
         await until(lambda: "has no" in group.failure)
         await masters.ensure(path)
@@ -147,7 +147,7 @@ async def test_a_bad_registration_is_told_once(zookeeper: Ensemble, caplog: pyte
         await s.create(f"{path}/json.info_0000000007", b"x" * 70_000)
         await s.create(f"{path}/json.info_0000000009", info(hostname="m"))
         await s.create(f"{path}/json.info_9", info(hostname="never looked at"))
-        group = MasterGroup(s, path, lambda: None, Complaints(logging.getLogger("mesos_dns.test")))
+        group = MasterGroup(s, path, lambda moved: None, Complaints(logging.getLogger("mesos_dns.test")))
         group.start()
         await until(lambda: group.masters)
         assert group.masters == (SeenMaster("", "m", 5050),)
