@@ -23,6 +23,9 @@ from mesos_dns.config import (
     ZooKeeperConfig,
     host_port,
 )
+from mesos_dns.connections import files_for_connections
+from mesos_dns.cookies import read_secrets
+from mesos_dns.fastpath import MOST_WORKERS
 from mesos_dns.zookeeper_target import check_path, parse_hosts, parse_zk_url
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
@@ -76,6 +79,7 @@ def file_problems(config: Config) -> Iterator[Problem]:
     for section, keys in (
         ("mesos", ("ca_file", "cert_file", "key_file", "secret_file", "iam_config_file")),
         ("zookeeper", ("ca_file", "cert_file", "key_file", "secret_file")),
+        ("dns", ("cert_file", "key_file")),
         ("api", ("cert_file", "key_file", "client_ca_file", "token_file")),
         ("admin", ("cert_file", "key_file", "token_file")),
     ):
@@ -84,6 +88,8 @@ def file_problems(config: Config) -> Iterator[Problem]:
             name = getattr(part, key)
             if name and (fault := _unreadable(name)):
                 yield Problem(f"{section}.{key}", f"can't read {name!r}: {fault}")
+    if config.dns is not None and config.dns.cookie_secret_file:
+        yield from _cookie_secrets(config.dns.cookie_secret_file)
 
 
 def advice(config: Config) -> Iterator[Problem]:
@@ -101,6 +107,22 @@ def advice(config: Config) -> Iterator[Problem]:
             yield Problem("mesos.tls_verify", "is off: whoever can answer in a master's place decides every name")
     if config.admin is not None and not config.admin.token_file and not all(map(_is_loopback, config.admin.listen)):
         yield Problem("admin.listen", "other machines can reach it and no token_file is set")
+    if config.dns is not None and config.dns.tcp_clients > (room := files_for_connections(hard=True)):
+        text = f"is more than the open files of this process are enough for; {room} are used (ulimit -Hn, LimitNOFILE=)"
+        yield Problem("dns.tcp_clients", text)
+    if config.dns is not None:
+        yield from _secondaries(config.dns)
+
+
+def _secondaries(dns: DnsConfig) -> Iterator[Problem]:
+    networks = [ipaddress.ip_network(text, strict=False) for text in dns.transfer]
+    for index, network in enumerate(networks):
+        if not network.prefixlen:
+            yield Problem(f"dns.transfer[{index}]", f"{dns.transfer[index]!r} lets everybody have whole zones")
+    for index, text in enumerate(dns.notify):
+        address = ipaddress.ip_address(host_port(text)[0])
+        if not any(address in network for network in networks):
+            yield Problem(f"dns.notify[{index}]", f"{text!r} is told of changes and may not have them: see transfer")
 
 
 def _mesos(mesos: MesosConfig) -> Iterator[Problem]:
@@ -188,6 +210,13 @@ def _credentials(name: str, section: MesosConfig | ZooKeeperConfig, methods: tup
 
 def _dns(dns: DnsConfig) -> Iterator[Problem]:
     yield from _listen("dns.listen", dns.listen)
+    yield from _listen("dns.tls_listen", dns.tls_listen)
+    yield from _pair("dns", dns)
+    if dns.workers * len(dns.listen) > MOST_WORKERS:
+        text = f"for each of {len(dns.listen)} addresses is more than {MOST_WORKERS} processes in all"
+        yield Problem("dns.workers", text)
+    if dns.tls_listen and not dns.cert_file and not dns.key_file:
+        yield Problem("dns.cert_file", "tls_listen needs a certificate: set cert_file and key_file")
     for key, name in (("domain", dns.domain), ("soa_mname", dns.soa_mname), ("soa_rname", dns.soa_rname)):
         if name:
             yield from _name(f"dns.{key}", name)
@@ -197,6 +226,12 @@ def _dns(dns: DnsConfig) -> Iterator[Problem]:
             if _inside(dns.domain, zone) or _inside(zone, dns.domain):
                 yield Problem("dns.directory", f"its zone {zone!r} overlaps with domain {dns.domain!r}")
     yield from _servers("dns.forward", dns.forward)
+    yield from _servers("dns.notify", dns.notify)
+    for index, text in enumerate(dns.transfer):
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            yield Problem(f"dns.transfer[{index}]", f"expected an IP address or network, got {text!r}")
     for zone, servers in dns.zones.items():
         path = f"dns.zones.{json.dumps(zone, ensure_ascii=False)}"
         yield from _name(path, zone)
@@ -244,10 +279,12 @@ def _servers(path: str, servers: Sequence[str]) -> Iterator[Problem]:
 
 
 def _clashes(config: Config) -> Iterator[Problem]:
-    """Two HTTP listeners, or two DNS listeners, on the same address."""
+    """Two HTTP listeners, or two DNS listeners (also one of TCP and one of TLS), on the same address."""
     http = [("api.listen", config.api.listen if config.api else ())]
     http.append(("admin.listen", config.admin.listen if config.admin else ()))
-    for group in (http, [("dns.listen", config.dns.listen if config.dns else ())]):
+    dns = [("dns.listen", config.dns.listen if config.dns else ())]
+    dns.append(("dns.tls_listen", config.dns.tls_listen if config.dns else ()))
+    for group in (http, dns):
         taken: dict[tuple[str, int], str] = {}
         for path, listen in group:
             for index, text in enumerate(listen):
@@ -273,7 +310,7 @@ def _durations(prefix: str, part: msgspec.Struct) -> Iterator[Problem]:
             yield Problem(path, "expected more than zero")
 
 
-def _pair(section: str, part: MesosConfig | ZooKeeperConfig | ApiConfig | AdminConfig) -> Iterator[Problem]:
+def _pair(section: str, part: MesosConfig | ZooKeeperConfig | DnsConfig | ApiConfig | AdminConfig) -> Iterator[Problem]:
     if bool(part.cert_file) != bool(part.key_file):
         missing, given = ("key_file", "cert_file") if part.cert_file else ("cert_file", "key_file")
         yield Problem(f"{section}.{missing}", f"{given} is set: cert_file and key_file go together")
@@ -331,6 +368,16 @@ def _is_loopback(text: str) -> bool:
         return ipaddress.ip_address(host_port(text)[0]).is_loopback
     except ValueError:
         return False
+
+
+def _cookie_secrets(name: str) -> Iterator[Problem]:
+    """A file of secrets that can't be read or holds something else. Nothing in it is shown."""
+    try:
+        read_secrets(name)
+    except OSError as error:
+        yield Problem("dns.cookie_secret_file", f"can't read {name!r}: {error.strerror or error}")
+    except ValueError as error:
+        yield Problem("dns.cookie_secret_file", str(error))
 
 
 def _unreadable(name: str) -> str:

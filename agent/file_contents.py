@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.checks import Problem
 from agent.sections import AdminConfig, Config
 from agent.zookeeper_sessions import FILE, read_url
-from mesos_dns.config import ApiConfig, MesosConfig, ZooKeeperConfig, first_line
+from mesos_dns.config import ApiConfig, DnsConfig, MesosConfig, ZooKeeperConfig, first_line
 
 
 def content_problems(config: Config) -> Iterator[Problem]:
@@ -26,6 +26,8 @@ def content_problems(config: Config) -> Iterator[Problem]:
         yield from _authorities("zookeeper.ca_file", config.zookeeper.ca_file)
         yield from _key_pair("zookeeper", config.zookeeper)
         yield from _secret("zookeeper", config.zookeeper)
+    if config.dns is not None:
+        yield from _key_pair("dns", config.dns)
     for section, part in (("api", config.api), ("admin", config.admin)):
         if part is not None:
             yield from _listener(section, part)
@@ -81,7 +83,9 @@ def _authorities(path: str, name: str) -> Iterator[Problem]:
         yield Problem(path, f"expected certificates in PEM in {name!r}: {error}")
 
 
-def _key_pair(section: str, part: MesosConfig | ZooKeeperConfig | ApiConfig | AdminConfig) -> Iterator[Problem]:
+def _key_pair(
+    section: str, part: MesosConfig | ZooKeeperConfig | DnsConfig | ApiConfig | AdminConfig
+) -> Iterator[Problem]:
     try:
         if part.cert_file and part.key_file:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

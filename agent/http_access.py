@@ -9,6 +9,8 @@ import ssl
 import time
 from pathlib import Path
 
+from mesos_dns.tls import server_context
+
 log = logging.getLogger(__name__)
 
 RECHECK_SECONDS = 1.0
@@ -22,13 +24,7 @@ def server_tls(cert_file: str, key_file: str, client_ca_file: str = "") -> ssl.S
 
     Reads files (blocks). Raises OSError when one can't be used.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(cert_file, key_file or None)
-    except (OSError, ssl.SSLError) as error:
-        raise OSError(f"can't use {cert_file} and {key_file} as a certificate and its key: {error}") from error
+    context = server_context(cert_file, key_file, ["http/1.1"])
     if client_ca_file:
         try:
             context.load_verify_locations(client_ca_file)

@@ -90,14 +90,18 @@ def _counts(source: object) -> dict[str, Any]:
 
 def _dns(context: ApiContext) -> dict[str, Any]:
     view, counts = context.view, context.dns_counters
+    totals = counts.native_totals()
     return {
         "addresses": texts(context.dns_addresses()),
+        "tls_addresses": texts(context.dns_tls_addresses()),
         "serial": view.serial,
-        "queries": counts.queries.total(),
+        "queries": counts.queries.total() + totals.counts["answered"],
         "compiled": counts.compiled,
-        "reused": counts.reused,
-        "truncated": counts.truncated,
-        "dropped": counts.dropped,
+        "reused": counts.reused + totals.counts["answered"],
+        "truncated": counts.truncated + totals.counts["truncated"],
+        "dropped": counts.dropped + totals.counts["dropped"],
+        "workers": {"queries": dict(totals.queries), "restarts": counts.restarts},
+        "table": counts.native.figures() if counts.native is not None else {},
         "forwarded": dict(counts.forwarded),
         "refused_names": view.refused,
         "zones": [

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
+import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -38,9 +40,13 @@ from agent.zookeeper_sessions import Sessions, ensemble_target, mesos_target, se
 from mesos_dns.api import ApiContext
 from mesos_dns.catalog import SYNC_SLICE, Catalog, Delta
 from mesos_dns.config import DnsConfig
+from mesos_dns.cookies import secrets_of
+from mesos_dns.fastpath import FastPath, fast_path
+from mesos_dns.presence import Presence
 from mesos_dns.publish import CatalogPublisher
 from mesos_dns.respond import DnsCounters, Responder
 from mesos_dns.saved import SavedCatalog
+from mesos_dns.secondaries import Secondaries
 from mesos_dns.server import DnsServer
 from mesos_dns.zone import ZoneView
 from mesos_dns.zookeeper_target import Target
@@ -52,6 +58,9 @@ SETTLE = 600
 
 _SOURCES = ("mesos", "serversets", "file", "zookeeper")
 """Sources in the order of trust, by the section that turns them on (`zookeeper`: also [mesos] zk)."""
+
+_CLUSTER = ("mesos", "serversets")
+"""Sources that tell what runs in the cluster."""
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """A catalog of 100,000 tasks is long-lived and free of cycles: looking through it for garbage every
@@ -67,6 +76,7 @@ class Service:
         self.started = time.time()
         self.catalog = Catalog()
         self.dns_counters = DnsCounters()
+        self._secrets: tuple[bytes, ...] = ()
         self.sources: dict[str, Any] = {}
         self.sessions = Sessions()
         self.server: DnsServer | None = None
@@ -84,18 +94,21 @@ class Service:
 
     async def _start(self) -> None:
         config = self.config
-        self.view = await self._new_view(config.dns, 0)
+        self.view, fast, self._secrets = await self._new_view(config.dns, 0)
         self.view.serial = max(self.view.serial, await self._restore(config))
         await self._fill(self.view)
         if config.dns is not None:
-            self.server = DnsServer(config.dns, Responder(self.view, config.dns, self.dns_counters))
+            responder = Responder(self.view, config.dns, self.dns_counters, self._secrets, fast)
+            self.server = DnsServer(config.dns, responder)
             await self.server.start()
+        await self._notify(config.dns)
         self.context = self._new_context()
         await self._start_http(config)
         await self._start_sources(config, set(_SOURCES))
         self._spawn("settle", self._settle())
         if self.saved is not None:
             self._spawn("saved", self.saved.run())
+        self._spawn("staleness", self._watch_staleness())
         self._spawn("watchdog", notify.watchdog())
 
     async def stop(self) -> None:
@@ -130,6 +143,8 @@ class Service:
         old = self.config
         new = self._until_restart(old, new)
         changed = {name for name in ROLES if getattr(old, name) != getattr(new, name)}
+        if await self._has_other_secrets(new.dns):
+            changed.add("dns")
         kept = await self._swap_sockets(old, new, changed)
         self.config = new = msgspec.structs.replace(new, **{name: getattr(old, name) for name in kept})
         if self.http is not None:
@@ -158,6 +173,8 @@ class Service:
             except OSError as error:
                 log.error("configuration reloaded only in part, [dns] stays as it was: %s", error)
                 kept.add("dns")
+        elif self.server is not None:
+            await self._renew(self.server)
         if http := changed & {"api", "admin"}:
             try:
                 await self._swap_http(old, new)
@@ -166,11 +183,20 @@ class Service:
                 log.error("configuration reloaded only in part, %s stays as it was: %s", names, error)
                 kept |= http
         elif self.http is not None:
-            try:
-                await self.http.renew()
-            except OSError as error:
-                log.error("certificates not read again, the old ones stay: %s", error)
+            await self._renew(self.http)
         return kept
+
+    async def _has_other_secrets(self, dns: DnsConfig | None) -> bool:
+        """Whether the file of cookie secrets, which `load` has just found good, holds others than those in use."""
+        with contextlib.suppress(OSError, ValueError):
+            return dns is not None and await asyncio.to_thread(secrets_of, dns) != self._secrets
+        return False
+
+    async def _renew(self, part: DnsServer | HttpServer) -> None:
+        try:
+            await part.renew()
+        except OSError as error:
+            log.error("certificates not read again, the old ones stay: %s", error)
 
     async def _restore(self, config: Config) -> int:
         """Publish the saved catalog; the SOA serial that it was saved with."""
@@ -205,22 +231,27 @@ class Service:
 
         Raises OSError when an address can't be bound; everything is then as it was.
         """
-        view = await self._new_view(new, self.view.serial + 1)
+        view, fast, secrets = await self._new_view(new, self.view.serial + 1)
         await self._fill(view)
+        responder = Responder(view, new, self.dns_counters, secrets, fast) if new is not None else None
         try:
-            await self._swap_server(old, new, view)
+            await self._swap_server(old, new, responder)
         except OSError:
             self.catalog.unlisten(view.apply)
+            if fast is not None:
+                fast.close()
             raise
         self.catalog.unlisten(self.view.apply)
         self.view = self.context.view = view
+        self._secrets = secrets
         self.context.dns = new or DnsConfig()
+        await self._notify(new)
 
-    async def _swap_server(self, old: DnsConfig | None, new: DnsConfig | None, view: ZoneView) -> None:
+    async def _swap_server(self, old: DnsConfig | None, new: DnsConfig | None, responder: Responder | None) -> None:
         before = self.server
-        responder = Responder(view, new, self.dns_counters) if new is not None else None
-        same_sockets = old is not None and new is not None and old.listen == new.listen
+        same_sockets = old is not None and new is not None and _sockets(old) == _sockets(new)
         if before is not None and responder is not None and new is not None and same_sockets:
+            await before.renew(new)
             before.swap(new, responder)
             return
         if before is not None:
@@ -236,15 +267,48 @@ class Service:
                     self.server = before
                 raise
             self.server = after
+        else:
+            self.dns_counters.serve(None)
+        if before is not None:
+            before.forget()
 
-    async def _new_view(self, dns: DnsConfig | None, serial: int) -> ZoneView:
-        """A view with the name server's addresses; without [dns] the names are still there for look-ups."""
-        addresses = await asyncio.to_thread(name_server_addresses, dns.listen) if dns is not None else []
-        return ZoneView(dns or DnsConfig(), ns_addresses=addresses, serial=serial, known=self._known)
+    async def _watch_staleness(self) -> None:
+        """Keep the DNS server told whether a source that tells of the cluster has been lost for long."""
+        while True:
+            if self.server is not None and self.config.dns is not None:
+                limit, now = float(self.config.dns.stale_after), time.time()
+                ages = [self.catalog.sources[name].age(now) for name in _CLUSTER if name in self.catalog.sources]
+                self.server.tell_stale(max(ages, default=0.0) > limit)
+            await asyncio.sleep(1)
+
+    async def _new_view(
+        self, dns: DnsConfig | None, serial: int
+    ) -> tuple[ZoneView, FastPath | None, tuple[bytes, ...]]:
+        """A view with the name server's addresses, the table that serves it, and the secrets of cookies.
+
+        Without [dns] the names are still there for look-ups. Raises OSError for a file of secrets.
+        """
+        if dns is None:
+            return ZoneView(DnsConfig(), serial=serial, known=self._known), None, ()
+        addresses = await asyncio.to_thread(name_server_addresses, dns.listen)
+        try:
+            secrets = await asyncio.to_thread(secrets_of, dns)
+        except ValueError as error:
+            raise OSError(errno.EINVAL, str(error)) from error
+        fast = fast_path(dns, secrets)
+        presence: Callable[[str], Presence | None] = fast.presence if fast is not None else lambda tag: None
+        view = ZoneView(dns, ns_addresses=addresses, serial=serial, known=self._known, presence=presence)
+        return view, fast, secrets
+
+    async def _notify(self, dns: DnsConfig | None) -> None:
+        """Tell secondaries of changes, from now on as this configuration says."""
+        await self._end("notify")
+        if dns is not None and dns.notify:
+            self._spawn("notify", Secondaries(dns, lambda: self.view, self.dns_counters.notifies).run())
 
     def _known(self) -> bool:
         """True unless there is a cluster to follow of which nothing was heard, now or before a restart."""
-        heard = [self.catalog.sources[name] for name in ("mesos", "serversets") if name in self.catalog.sources]
+        heard = [self.catalog.sources[name] for name in _CLUSTER if name in self.catalog.sources]
         return all(status.synced or status.restored for status in heard)
 
     async def _start_http(self, config: Config) -> None:
@@ -274,6 +338,7 @@ class Service:
             sources=self.sources,
             saved=self.saved,
             dns_addresses=lambda: self.server.addresses if self.server is not None else [],
+            dns_tls_addresses=lambda: self.server.tls_addresses if self.server is not None else [],
             started=self.started,
             config_path=str(self.config_path or ""),
         )
@@ -350,6 +415,11 @@ class Service:
                 await task
 
 
+def _sockets(dns: DnsConfig) -> tuple[object, ...]:
+    """What a change of has to open sockets anew."""
+    return dns.listen, dns.tls_listen, dns.workers
+
+
 def _targets(config: Config) -> tuple[tuple[Target, str] | None, Target | None, Target | None]:
     """The ensembles of the masters, of services, and of the cluster's names. Raises OSError, ValueError."""
     return mesos_target(config), serversets_target(config), ensemble_target(config)
@@ -381,6 +451,7 @@ async def serve(
     """
     loop = asyncio.get_running_loop()
     gc.set_threshold(*GC_THRESHOLDS)
+    _open_as_many_files_as_allowed()
     service = Service(config, config_path)
     ending = asyncio.Event()
 
@@ -410,7 +481,8 @@ async def serve(
     notify.notify("READY=1")
     if ready is not None:
         ready()
-    log.info("serving dns=%s http=%s", _addresses(service.server), _addresses(service.http))
+    tls = ",".join(texts(service.server.tls_addresses)) if service.server is not None else ""
+    log.info("serving dns=%s tls=%s http=%s", _addresses(service.server), tls or "off", _addresses(service.http))
     waits: list[asyncio.Task[Any]] = [loop.create_task(ending.wait())]
     if started is not None:
         waits.append(loop.create_task(_coroutine(started(service))))
@@ -424,6 +496,13 @@ async def serve(
     for task in done:
         task.result()
     return 0
+
+
+def _open_as_many_files_as_allowed() -> None:
+    """Every connection is an open file, and the soft limit is mostly 1024, for programs that use select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _coroutine(work: Awaitable[None]) -> None:

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import struct
 from itertools import accumulate
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
-from mesos_dns.message import AA, ANY_CLASS, AXFR, BADVERS, IN, IXFR, NXDOMAIN, QR, RD, SERVFAIL, TC, Bad, Query
+from mesos_dns import ratelimit
+from mesos_dns.edns import NOT_READY
+from mesos_dns.message import AA, ANY_CLASS, AXFR, IN, IXFR, NXDOMAIN, QR, RD, SERVFAIL, TC, Bad, Query
 from mesos_dns.names import AAAA, ANY, CNAME, NS, PTR, SOA, SRV, A, Rdata
 from mesos_dns.records import fold
 from mesos_dns.served import Zone
@@ -55,22 +57,32 @@ class Glue(msgspec.Struct, frozen=True, gc=False):
 class Answer:
     """A compiled answer. `records` are the answer section's RRs; `glue` may be left out where room is
     short, `needed` (a referral's addresses, RFC 9471) may not. `depends` is empty for what must not
-    be kept."""
+    be kept; `lasting` is what a NODATA hangs on that may be, but for its SOA.
+
+    `zone` is where the question belongs (reverse names: the domain, whose addresses they are); `cluster`
+    tells that something of a cluster's zone is said. `bucket` is its name for the rate limit, b"" where
+    the question itself counts; `extended_error` a code of RFC 8914.
+    """
 
     __slots__ = (
         "aa",
         "authority",
         "authority_count",
+        "bucket",
+        "cluster",
         "depends",
+        "extended_error",
         "glue",
         "glue_count",
         "glue_full",
+        "lasting",
         "needed",
         "needed_count",
         "offsets",
         "rcode",
         "rotate",
         "wire",
+        "zone",
     )
 
     def __init__(
@@ -82,8 +94,13 @@ class Answer:
         glue: list[Glue] | None = None,
         needed: list[bytes] | None = None,
         depends: tuple[Dependency, ...] = (),
+        lasting: tuple[Dependency, ...] = (),
         rotate: bool = True,
         aa: bool = True,
+        zone: Zone | None = None,
+        cluster: bool = False,
+        bucket: bytes = b"",
+        extended_error: int | None = None,
     ) -> None:
         self.rcode = rcode
         self.wire = b"".join(records)
@@ -96,8 +113,13 @@ class Answer:
         self.needed = b"".join(needed or [])
         self.needed_count = len(needed or [])
         self.depends = depends
+        self.lasting = lasting
         self.rotate = rotate and len(records) > 1
         self.aa = aa
+        self.zone = zone
+        self.cluster = cluster
+        self.bucket = bucket
+        self.extended_error = extended_error
 
     def encode(self, query: Query, limit: int, turn: int, flags: int, opt: bytes) -> bytes:
         """The packet for one client, of at most `limit` bytes.
@@ -152,12 +174,15 @@ class Answer:
             number += 1
         return _HEADER(query.id, flags | TC, 1, number, 0, 1 if opt else 0) + query.question + out + opt
 
+    def slip(self, query: Query, flags: int, opt: bytes) -> bytes:
+        """What goes out instead, now and then, where equal answers are too many: TC and no record at all."""
+        flags |= QR | TC | (AA if self.aa else 0) | (query.flags & RD) | self.rcode
+        return _HEADER(query.id, flags, 1, 0, 0, 1 if opt else 0) + query.question + opt
+
 
 def error(bad: Bad, flags: int, opt: bytes) -> bytes:
-    """The packet for a query that could not be read or is not implemented."""
-    opt = opt if bad.edns else b""
-    if bad.rcode == BADVERS:
-        opt = opt[:5] + b"\x01" + opt[6:]
+    """The packet for a query that could not be read or is not implemented; `opt` has the code's upper octet
+    (b"" without EDNS)."""
     flags |= QR | (bad.flags & (RD | 0x7800)) | (bad.rcode & 15)
     return _HEADER(bad.id, flags, 1 if bad.question else 0, 0, 0, 1 if opt else 0) + bad.question + opt
 
@@ -170,6 +195,12 @@ def compile_answer(view: ZoneView, query: Query) -> Answer | None:
     return _Builder(view, zone, query).at(view.relative(query.name, zone))
 
 
+def negative_soa(zone: Zone, serial: int) -> bytes:
+    """The SOA record of a negative answer (RFC 2308 §3)."""
+    soa = zone.soa(serial)
+    return zone.wire + _RR(SOA, IN, zone.negative_ttl, len(soa)) + soa
+
+
 def refused(query: Query) -> bool:
     """True for what is refused whatever its name: other classes than IN, and zone transfers."""
     return query.qclass not in (IN, ANY_CLASS) or query.qtype in (AXFR, IXFR)
@@ -180,6 +211,8 @@ class _Builder:
 
     def __init__(self, view: ZoneView, zone: Zone, query: Query) -> None:
         self.view, self.zone, self.query = view, zone, query
+        self.first = zone
+        self.cluster = not zone.plain
         self.records: list[bytes] = []
         self.glue: list[Glue] = []
         self.depends: dict[Dependency, None] = {}
@@ -199,7 +232,7 @@ class _Builder:
                 return self._negative(NXDOMAIN)
             rtype = self._pick(source, qtype)
             if rtype is None:
-                return self._negative(0)
+                return self._negative(0, bool(self.zone.types(source)))
             before = len(self.records)
             self._add(pointer, source, rtype)
             if len(self.records) == before:  # every SRV target was illegal
@@ -212,6 +245,7 @@ class _Builder:
                 return self._answer()
             self.chain += 1
             self.zone, pointer = found, target
+            self.cluster = self.cluster or not found.plain
             owner = self.view.relative(target.lower(), found)
 
     def _source(self, owner: str) -> str | None:
@@ -308,21 +342,32 @@ class _Builder:
             if target.lower().endswith(cut_wire):
                 owner = self.view.relative(target.lower(), zone)
                 needed += [target + rest for rtype in (A, AAAA) for rest in _without_owner(zone, owner, rtype)]
-        return Answer(0, self.records, authority=authority, needed=needed, rotate=False, aa=bool(self.records))
+        return self._give(
+            0, ratelimit.REFERRAL, authority=authority, needed=needed, rotate=False, aa=bool(self.records)
+        )
 
-    def _negative(self, rcode: int) -> Answer:
+    def _negative(self, rcode: int, owns: bool = False) -> Answer:
+        """NXDOMAIN or NODATA; `owns`: the owner has records of other types, whose coming and going is told."""
         zone = self.zone
         if not zone.plain and not self.view.known():
             # Nobody has told yet what runs: a name's absence would be a guess that clients keep.
-            return Answer(SERVFAIL, [], aa=False)
-        soa = zone.soa(self.view.serial)
-        record = zone.wire + _RR(SOA, IN, zone.negative_ttl, len(soa)) + soa
-        return Answer(rcode, self.records, authority=[record], rotate=False)
+            bucket = bytes((ratelimit.ERROR, SERVFAIL))
+            return Answer(SERVFAIL, [], aa=False, zone=self.first, bucket=bucket, extended_error=NOT_READY)
+        kind = ratelimit.NXDOMAIN if rcode else ratelimit.NODATA
+        lasting = tuple(self.depends) if owns and not (zone.plain or self.records or self.synthesised) else ()
+        authority = [negative_soa(zone, self.view.serial)]
+        return self._give(rcode, kind, authority=authority, rotate=False, lasting=lasting)
 
     def _answer(self) -> Answer:
-        # What a wildcard gave also hangs on names that are not there; such answers are made anew.
-        depends = () if self.synthesised else tuple(self.depends)
-        return Answer(0, self.records, glue=self.glue, depends=depends, rotate=not self.chain)
+        rotate = not self.chain
+        if self.synthesised:  # hangs on names that are not there too: such answers are made anew
+            return self._give(0, ratelimit.WILDCARD, glue=self.glue, rotate=rotate)
+        return self._give(0, ratelimit.ANSWER, glue=self.glue, depends=tuple(self.depends), rotate=rotate)
+
+    def _give(self, rcode: int, kind: int, **parts: Any) -> Answer:
+        """The answer; what random names would give counts by their zone."""
+        bucket = bytes((kind,)) + self.first.wire if kind != ratelimit.ANSWER else b""
+        return Answer(rcode, self.records, zone=self.first, cluster=self.cluster, bucket=bucket, **parts)
 
 
 def _reverse(view: ZoneView, query: Query) -> Answer | None:
@@ -337,13 +382,15 @@ def _reverse(view: ZoneView, query: Query) -> Answer | None:
     zone = view.domain
     if query.qtype in (PTR, ANY):
         target = name_to_wire(f"{name}.{zone.origin}")
-        return Answer(0, [_QUESTION_POINTER + _RR(PTR, IN, zone.ttl, len(target)) + target], depends=depends)
+        record = _QUESTION_POINTER + _RR(PTR, IN, zone.ttl, len(target)) + target
+        return Answer(0, [record], depends=depends, zone=zone, cluster=True)
     if query.qtype in (SOA, NS):
         data = zone.soa(view.serial) if query.qtype == SOA else name_to_wire(zone.mname)
-        return Answer(0, [_QUESTION_POINTER + _RR(query.qtype, IN, zone.ttl, len(data)) + data], depends=depends)
+        record = _QUESTION_POINTER + _RR(query.qtype, IN, zone.ttl, len(data)) + data
+        return Answer(0, [record], depends=depends, zone=zone, cluster=True)
     soa = zone.soa(view.serial)
     record = _QUESTION_POINTER + _RR(SOA, IN, zone.negative_ttl, len(soa)) + soa
-    return Answer(0, [], authority=[record])
+    return Answer(0, [], authority=[record], zone=zone, cluster=True)
 
 
 def _without_owner(zone: Zone, owner: str, rtype: int) -> tuple[bytes, ...]:

@@ -58,6 +58,7 @@ class ApiContext:
     sources: Mapping[str, object] = field(default_factory=dict)
     saved: SavedCatalog | None = None
     dns_addresses: Callable[[], Sequence[tuple[str, int]]] = tuple
+    dns_tls_addresses: Callable[[], Sequence[tuple[str, int]]] = tuple
     started: float = field(default_factory=time.time)
     config_path: str = ""
     version: str = VERSION

@@ -216,10 +216,59 @@ class DnsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     max_udp_payload: Annotated[
         int, Meta(ge=512, le=4096, description="bytes, largest UDP answer with EDNS (RFC 6891; 1232 avoids fragments)")
     ] = 1232
-    tcp_idle: Annotated[Duration, Meta(description="idle time after which a TCP connection is closed (RFC 7766)")] = (
-        Duration(10)
+    tcp_idle: Annotated[
+        Duration,
+        Meta(
+            description="idle time after which a TCP or TLS connection is closed (RFC 7766); "
+            "a quarter of it while more than half of `tcp_clients` are connected"
+        ),
+    ] = Duration(10)
+    # An idle TCP connection costs 1.5 KB and no time, so only open files and TLS set a bound: ten thousand fit
+    # into the open files of any service manager, and no resolver's clients run into a limit meant for the worst case.
+    tcp_clients: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="TCP and TLS connections at most (2 KB, 50 KB each); "
+            "when all are taken, the one that is idle longest gives way",
+        ),
+    ] = 10_000
+    tcp_clients_per_address: Annotated[int, Meta(ge=1, description="TCP and TLS connections of one client")] = 100
+    tls_listen: Annotated[tuple[Listen, ...], Meta(description="addresses for DNS over TLS (RFC 7858)")] = ()
+    cert_file: Annotated[str, Meta(description="PEM file of the certificate for `tls_listen`")] = ""
+    key_file: Annotated[str, Meta(description="PEM file of the certificate's key")] = ""
+    workers: Annotated[
+        int, Meta(ge=0, le=64, description="native processes that answer UDP; 0: answer in the process itself")
+    ] = 1
+    answer_memory: Annotated[int, Meta(ge=4, le=65536, description="MiB for answers that are ready, at most")] = 256
+    cookies: Annotated[bool, Meta(description="DNS cookies (RFC 7873, 9018)")] = True
+    cookie_secret_file: Annotated[
+        str,
+        Meta(description="32 hexadecimal digits a line: the secret in use, then older ones; empty: a random one"),
+    ] = ""
+    rate_limit: Annotated[
+        int,
+        Meta(
+            ge=0, le=1_000_000, description="equal UDP answers a second for one client network (/24, /56); 0: no limit"
+        ),
+    ] = 200
+    rate_limit_slip: Annotated[
+        int, Meta(ge=0, le=100, description="every n-th answer over the limit is sent, truncated; 0: none")
+    ] = 2
+    rate_limit_private: Annotated[bool, Meta(description="limit loopback and private clients too")] = False
+    transfer: Annotated[
+        tuple[str, ...], Meta(description="addresses and networks of secondaries that may ask for a zone (AXFR, IXFR)")
+    ] = ()
+    notify: Annotated[
+        tuple[str, ...], Meta(description="IP[:PORT] of secondaries that are told of changes (RFC 1996)")
+    ] = ()
+    notify_interval: Annotated[Duration, Meta(description="shortest time between two NOTIFYs of one zone")] = Duration(
+        5
     )
-    tcp_clients: Annotated[int, Meta(ge=1, description="TCP connections at most")] = 1000
+    stale_after: Annotated[
+        Duration, Meta(description="a source lost for longer makes answers say that they are stale (RFC 8914)")
+    ] = Duration(30)
+    query_log: Annotated[int, Meta(ge=0, le=1_000_000_000, description="log one question in so many; 0: none")] = 0
     forward_clients: Annotated[int, Meta(ge=1, description="forwarded questions in flight at most")] = 1024
 
 

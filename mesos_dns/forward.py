@@ -1,8 +1,9 @@
 """Plain forwarding of other names: one exchange with an upstream, and the order they are tried in.
 
-A forwarded question keeps everything the client sent except its id. Every exchange has a random id
-and a random source port, and a reply counts only when address, id and question match (RFC 5452).
-The client's transport is kept, as mesos-dns does: a client that got TC asks again by TCP.
+A forwarded question keeps what the client sent except its id and its EDNS options, which are between
+the client and us (cookies, keepalive, padding: RFC 6891 §6.2.6). Every exchange has a random id and a
+random source port, and a reply counts only when address, id and question match (RFC 5452). The client's
+transport is kept, as mesos-dns does: a client that got TC asks again by TCP.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import secrets
 import socket
 from collections import Counter
 
-from mesos_dns.message import SERVFAIL, question_end
+from mesos_dns.edns import opt_record
+from mesos_dns.message import SERVFAIL, Query, question_end
 from mesos_dns.respond import Forward, Responder
 
 
@@ -39,18 +41,19 @@ class Forwarder:
             return None
         self._in_flight += 1
         try:
+            question = _without_options(packet, forward.query)
             for address in forward.upstreams:
-                reply = await self._ask(packet, address, transport)
+                reply = await self._ask(question, address, transport)
                 if reply is not None:
                     self.counters["answered"] += 1
                     return self._fit(packet[:2] + reply[2:], forward, transport)
         finally:
             self._in_flight -= 1
-        return self._responder.failure(forward.query, SERVFAIL, transport)
+        return self._responder.failure(forward.query, SERVFAIL, transport, forward.client)
 
     async def _ask(self, packet: bytes, address: tuple[str, int], transport: str) -> bytes | None:
         ident = secrets.token_bytes(2)
-        exchange = _exchange_udp if transport == "udp" else _exchange_tcp
+        exchange = exchange_udp if transport == "udp" else _exchange_tcp
         try:
             async with asyncio.timeout(self._timeout):
                 return await exchange(ident + packet[2:], address)
@@ -66,6 +69,12 @@ class Forwarder:
             return reply
         end = question_end(reply)
         return reply[:2] + bytes([reply[2] | 2]) + reply[3:4] + b"\0\1\0\0\0\0\0\0" + reply[12:end]
+
+
+def _without_options(packet: bytes, query: Query) -> bytes:
+    """The question for an upstream: the client's flags, its question, its EDNS payload and DO, nothing else."""
+    opt = opt_record(min(query.payload, 0xFFFF), dnssec_ok=query.dnssec_ok) if query.edns else b""
+    return packet[:4] + b"\0\1\0\0\0\0\0" + bytes([bool(opt)]) + query.question + opt
 
 
 def _matches(reply: bytes, question: bytes) -> bool:
@@ -96,7 +105,8 @@ class _Exchange(asyncio.DatagramProtocol):
             self.reply.set_exception(exc)
 
 
-async def _exchange_udp(packet: bytes, address: tuple[str, int]) -> bytes:
+async def exchange_udp(packet: bytes, address: tuple[str, int]) -> bytes:
+    """The one reply that matches, to a packet sent from a random port. Raises OSError; waits without limit."""
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.create_datagram_endpoint(lambda: _Exchange(packet), remote_addr=address)
     try:

@@ -1,7 +1,8 @@
 """All metrics of mesos_dns: what the running parts have counted, as Prometheus reads it.
 
-Nothing is counted here: the parts keep plain integers and are read when somebody asks. Labels are
-bounded: names of sources, event types, record types, route templates, never a task or a query name.
+Those of DNS are in `metrics_dns`. Nothing is counted here: the parts keep plain integers and are read
+when somebody asks. Labels are bounded: names of sources, event types, record types, route templates,
+never a task or a query name.
 The process' own metrics (CPU, memory, file descriptors) are added from a thread, as they read files.
 """
 
@@ -18,14 +19,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from mesos_dns.api_context import LATENCY_BUCKETS, ApiContext
+from mesos_dns.metrics_dns import dns_metrics
 from mesos_dns.model import Entity
 from mesos_dns.sources.counters import SourceCounters
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 KINDS = ("task", "node", "framework", "leadership", "app", "health", "vip_address", "records")
-
-_RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 16: "BADVERS"}
 
 
 async def exposition(context: ApiContext) -> bytes:
@@ -71,8 +71,7 @@ class PartsCollector(Collector):
             }
         )
         yield from _catalog(context)
-        yield from _dns(context)
-        yield from _zones(context)
+        yield from dns_metrics(context)
         yield from _api(context)
 
 
@@ -167,54 +166,6 @@ def _catalog(context: ApiContext) -> Iterator[Metric]:
             "when this process last saved it, 0 before the first time",
             value=saved.last_save_at,
         )
-
-
-def _dns(context: ApiContext) -> Iterator[Metric]:
-    counts = context.dns_counters
-    queries = CounterMetricFamily("pharos_dns_queries_total", "questions by record type", labels=["transport", "type"])
-    for (transport, kind), count in list(counts.queries.items()):
-        queries.add_metric([transport, kind], count)
-    responses = CounterMetricFamily("pharos_dns_responses_total", "own answers by code", labels=["transport", "rcode"])
-    for (transport, rcode), count in list(counts.responses.items()):
-        responses.add_metric([transport, _RCODES.get(rcode, "other")], count)
-    forwarded = CounterMetricFamily(
-        "pharos_dns_forwarded_total", "forwarded questions by what came of them", labels=["result"]
-    )
-    for result, count in list(counts.forwarded.items()):
-        forwarded.add_metric([result], count)
-    yield from (queries, responses, forwarded)
-    yield CounterMetricFamily("pharos_dns_answers_compiled_total", "answers made from records", value=counts.compiled)
-    yield CounterMetricFamily("pharos_dns_answers_reused_total", "answers that were ready", value=counts.reused)
-    yield CounterMetricFamily("pharos_dns_truncated_total", "answers that did not fit (TC)", value=counts.truncated)
-    yield CounterMetricFamily(
-        "pharos_dns_faults_total", "questions that failed by a fault of ours", value=counts.faults
-    )
-    yield CounterMetricFamily("pharos_dns_dropped_total", "packets that were no questions", value=counts.dropped)
-    yield CounterMetricFamily("pharos_dns_tcp_connections_total", "TCP connections taken", value=counts.tcp_connections)
-    yield CounterMetricFamily(
-        "pharos_dns_tcp_refused_total", "TCP connections over the limit", value=counts.tcp_refused
-    )
-
-
-def _zones(context: ApiContext) -> Iterator[Metric]:
-    view = context.view
-    owners = GaugeMetricFamily(
-        "pharos_dns_zone_owners", "names with records, a task's canonical names not counted", labels=["zone"]
-    )
-    tasks = GaugeMetricFamily("pharos_dns_zone_tasks", "tasks with names", labels=["zone"])
-    for zone in list(view.zones.values()):
-        named = sum(1 for _ in zone.tasks.owners()) if zone.tasks is not None else 0
-        owners.add_metric([zone.origin], len(zone.store) + named)
-        if zone.tasks is not None:
-            tasks.add_metric([zone.origin], len(zone.tasks))
-    yield from (owners, tasks)
-    yield GaugeMetricFamily("pharos_dns_zone_serial", "SOA serial of the cluster's zones", value=view.serial)
-    yield GaugeMetricFamily("pharos_dns_reverse_names", "addresses with a reverse name", value=len(view.pointers))
-    yield CounterMetricFamily(
-        "pharos_dns_refused_names_total",
-        "records left out because their names can't stand on the wire",
-        value=view.refused,
-    )
 
 
 def _api(context: ApiContext) -> Iterator[Metric]:

@@ -87,6 +87,7 @@ def domain_fragment(text: str, rules: Rules = Rules()) -> str:  # noqa: B008 - i
     return ".".join([piece for part in text.split(".") if (piece := rules.label(part))])
 
 
+@lru_cache(maxsize=1 << 12)  # one answer asks several times for each of its tasks
 def id5(task_id: str) -> str:
     """The first five zbase32 characters of sha1(task id): what makes a canonical name unique."""
     bits = int.from_bytes(hashlib.sha1(task_id.encode(), usedforsecurity=False).digest()[:4], "big") >> 7

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from mesos_dns.names import Rdata
+from mesos_dns.presence import Presence
 
 _Single: TypeAlias = tuple[int, Rdata, int]
 _Several: TypeAlias = dict[tuple[int, Rdata], int]
@@ -38,11 +39,15 @@ def fold(owner: str) -> str:
 
 
 class RecordStore:
-    """Records of one zone by folded owner relative to it; `touch(owner)` is told every change."""
+    """Records of one zone by folded owner relative to it; `touch(owner)` is told every change, `presence`
+    which owners there are."""
 
-    def __init__(self, room: int = 255, touch: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, room: int = 255, touch: Callable[[str], None] | None = None, presence: Presence | None = None
+    ) -> None:
         self._room = room
         self._touch = touch
+        self._presence = presence
         self._owners: dict[str, _Single | _Several] = {}
         self._inner: dict[str, int] = {}
 
@@ -52,6 +57,13 @@ class RecordStore:
     def owners(self) -> Iterator[str]:
         """Every owner (folded)."""
         return iter(self._owners)
+
+    def copy(self) -> RecordStore:
+        """A store of its own with the same records, which tells nobody of changes."""
+        other = RecordStore(self._room)
+        other._owners = {owner: held if isinstance(held, tuple) else dict(held) for owner, held in self._owners.items()}
+        other._inner = dict(self._inner)
+        return other
 
     def add(self, owner: str, rtype: int, rdata: Rdata) -> bool:
         """Count one contribution; False when owner or SRV target can't stand on the wire."""
@@ -126,6 +138,8 @@ class RecordStore:
 
     def _enter(self, owner: str) -> None:
         """Count a new owner at its ancestors, as far up as they were not there before."""
+        if self._presence is not None:
+            self._presence.enter(owner)
         if owner in self._inner:
             return
         while owner:
@@ -137,6 +151,8 @@ class RecordStore:
 
     def _leave(self, owner: str) -> None:
         """The counterpart of `_enter` for an owner whose last record went."""
+        if self._presence is not None:
+            self._presence.leave(owner)
         if owner in self._inner:
             return
         while owner:

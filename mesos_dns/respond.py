@@ -1,81 +1,111 @@
 """One packet in, one decision out: answer it, forward it, or drop it. No I/O here.
 
-The responder keeps compiled answers by question and drops exactly those that a change touches (an
-answer knows every owner it was built from). Negative answers, referrals, SOA and what wildcards give
-are built anew each time: so no old serial is ever shown, and no stream of random names fills memory.
+What it compiles is kept by question, and a change drops exactly the answers that it touches (an answer
+knows every owner it was built from): in the table that native workers serve from (`fastpath`), else in
+this process (`kept`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from mesos_dns.answer import Answer, Dependency, compile_answer, error, refused
+from mesos_dns.answer import Answer, compile_answer, refused
 from mesos_dns.config import DnsConfig, host_port
-from mesos_dns.message import RA, REFUSED, SERVFAIL, Bad, Query, read_query
+from mesos_dns.cookies import secrets_of
+from mesos_dns.counters import TYPE_NAMES
+from mesos_dns.counters import DnsCounters as DnsCounters
+from mesos_dns.edns import NOT_AUTHORITATIVE
+from mesos_dns.fastpath import FastPath
+from mesos_dns.kept import Kept, KeptAnswers
+from mesos_dns.message import AXFR, IN, IXFR, NOERROR, RA, REFUSED, Bad, Query, question_end, read_query
 from mesos_dns.names import ANY, PTR, SOA
+from mesos_dns.query_log import QueryLog
+from mesos_dns.ratelimit import ERROR
+from mesos_dns.reply import Replies
+from mesos_dns.transfer import Transfer, Transfers
 from mesos_dns.wire import name_to_wire
-from mesos_dns.zone import EVERYTHING, ZoneView
+from mesos_dns.zone import ZoneView
 
-MAX_TCP = 65535
-CACHE_BYTES = 128 << 20
-"""Memory for compiled answers, about; the oldest are dropped first."""
-_ENTRY_BYTES, _DEPENDENCY_BYTES = 600, 450
-"""What an answer and each owner it depends on cost besides its records (measured on CPython 3.11)."""
-_GOLDEN = 0x9E3779B1
-"""2**32 over the golden ratio: steps of this size spread evenly over the circle, and so does every
-n-th of them. A plain count would give a client that asks A and AAAA in turn always the same order."""
-
-_TYPE_NAMES = {1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 255: "ANY"}
+log = logging.getLogger(__name__)
 
 
 class Forward(msgspec.Struct, frozen=True):
-    """The question is not ours: ask these servers, in order."""
+    """The question is not ours: ask these servers, in order, for the client with this packed address."""
 
     query: Query
     upstreams: tuple[tuple[str, int], ...]
-
-
-class DnsCounters:
-    """Plain counts, exposed by mesos_dns.metrics. Keys are bounded: types outside a short list are "other"."""
-
-    def __init__(self) -> None:
-        self.queries: Counter[tuple[str, str]] = Counter()
-        self.responses: Counter[tuple[str, int]] = Counter()
-        self.compiled = 0
-        self.reused = 0
-        self.truncated = 0
-        self.dropped = 0
-        self.faults = 0
-        self.forwarded: Counter[str] = Counter()
-        self.tcp_connections = 0
-        self.tcp_refused = 0
+    client: bytes = b""
 
 
 class Responder:
-    """Decides over packets; one per process. `invalidate` is the zone view's `touch`."""
+    """Decides over packets; one per process. `invalidate` is the zone view's `touch`.
 
-    def __init__(self, view: ZoneView, config: DnsConfig, counters: DnsCounters | None = None) -> None:
+    `secrets` are those of cookies, the one in use first; without them they are read as the configuration
+    says (which blocks for a file; raises OSError, ValueError). `fast` is the table that the view tells its
+    names to.
+    """
+
+    def __init__(
+        self,
+        view: ZoneView,
+        config: DnsConfig,
+        counters: DnsCounters | None = None,
+        secrets: Sequence[bytes] | None = None,
+        fast: FastPath | None = None,
+    ) -> None:
         self.view = view
         self.counters = counters or DnsCounters()
-        self._answers: dict[bytes, Answer] = {}
-        self._dependents: dict[Dependency, set[bytes]] = {}
-        self._bytes = 0
-        self._turn = 0
-        self._max_udp = config.max_udp_payload
-        self._opt = b"\0\0\x29" + self._max_udp.to_bytes(2, "big") + b"\0\0\0\0\0\0"
-        self._opt_dnssec_ok = self._opt[:7] + b"\x80\0\0\0"
+        self.fast = fast
+        self._kept: Kept = fast or KeptAnswers()
+        self._log = QueryLog(config.query_log) if config.query_log else None
+        self.wanting: Callable[[], None] = lambda: None
+        """Called when `make_ready` has something to do."""
         self._forward = tuple(host_port(server, 53) for server in config.forward)
         self._forward_zones = {
             name_to_wire(zone.lower()): tuple(host_port(server, 53) for server in servers)
             for zone, servers in config.zones.items()
         }
-        self._flags = RA if config.recursion and (self._forward or self._forward_zones) else 0
-        view.touch = self.invalidate
+        if secrets is None or not config.cookies:
+            secrets = secrets_of(config)
+        flags = RA if config.recursion and (self._forward or self._forward_zones) else 0
+        self.replies = Replies(config, self.counters, secrets, flags, fast)
+        self.transfers = Transfers(view, config, self.counters.transfers)
+        view.touch = self._kept.drop
+        if fast is not None:
+            fast.attach(view, flags, tuple(self._forward_zones), not self._forward)
+            view.changed = self._changed
 
-    def respond(self, packet: bytes, transport: str) -> bytes | Forward | None:
-        """Answer a packet that came over "udp" or "tcp"; None means drop it."""
+    @property
+    def stale(self) -> bool:
+        """Whether what is said of the cluster may be out of date: clients are told so (RFC 8914)."""
+        return self.replies.stale
+
+    @stale.setter
+    def stale(self, value: bool) -> None:
+        self.replies.stale = value
+        if self.fast is not None:
+            self.fast.stale = value
+            self.fast.refresh()
+
+    def decide(self, packet: bytes, transport: str, client: bytes = b"") -> bytes | Forward | Transfer | None:
+        """What `respond` says. A fault in answering one packet must never stop the others; its client gets
+        SERVFAIL and need not wait for a time-out."""
+        try:
+            reply = self.respond(packet, transport, client)
+            if self._log is not None and isinstance(reply, bytes):
+                self._log.seen(packet, transport, client, reply)
+            return reply
+        except Exception:
+            log.exception("could not answer a packet packet=%s", packet[:512].hex())
+            return self.fault(packet)
+
+    def respond(self, packet: bytes, transport: str, client: bytes = b"") -> bytes | Forward | Transfer | None:
+        """Answer a packet that came over "udp", "tcp" or "tls" from a client's packed address; None means drop it."""
+        if self.fast is not None and (ready := self._ready(self.fast, packet, transport, client)) is not None:
+            return ready
         query = read_query(packet)
         counters = self.counters
         if query is None:
@@ -83,95 +113,110 @@ class Responder:
             return None
         if isinstance(query, Bad):
             counters.queries[transport, "bad"] += 1
-            counters.responses[transport, query.rcode] += 1
-            return error(query, self._flags, self._opt)
-        counters.queries[transport, _TYPE_NAMES.get(query.qtype, "other")] += 1
+            return self.replies.bad(query, transport, client)
+        counters.queries[transport, TYPE_NAMES.get(query.qtype, "other")] += 1
+        if query.qtype in (AXFR, IXFR) and query.qclass == IN:
+            return self._transfer(packet, query, transport, client)
         if refused(query):
-            return self.encode(_REFUSED, query, transport)
+            return self.replies.answer(_REFUSED, query, transport, client)
         key = query.name + query.question[-4:]
-        answer = self._answers.get(key)
+        answer = self._kept.get(key)
         if answer is None:
             forward = self._foreign(query.name)
             if forward is not None:
-                counters.forwarded["sent"] += 1
-                return Forward(query, forward)
+                return self._ask(query, forward, transport, client)
             answer = self._compile(key, query)
         else:
             counters.reused += 1
         if answer is None:
             if self._forward:
-                counters.forwarded["sent"] += 1
-                return Forward(query, self._forward)
+                return self._ask(query, self._forward, transport, client)
             answer = _REFUSED
-        return self.encode(answer, query, transport)
+        return self.replies.answer(answer, query, transport, client)
 
-    def encode(self, answer: Answer, query: Query, transport: str) -> bytes:
-        """The packet for one client."""
-        limit = min(query.payload, self._max_udp) if transport == "udp" else MAX_TCP
-        self._turn = (self._turn + _GOLDEN) & 0xFFFFFFFF
-        opt = (self._opt_dnssec_ok if query.dnssec_ok else self._opt) if query.edns else b""  # RFC 3225 §3
-        packet = answer.encode(query, limit, self._turn, self._flags, opt)
-        self.counters.responses[transport, answer.rcode] += 1
-        if packet[2] & 2:
-            self.counters.truncated += 1
-        return packet
+    def encode(self, answer: Answer, query: Query, transport: str, client: bytes = b"", now: int = 0) -> bytes:
+        """The packet for one client, whatever its rate. `now`: seconds since 1970, for its cookie."""
+        return self.replies.encode(answer, query, transport, client, now)
 
-    def failure(self, query: Query, rcode: int, transport: str) -> bytes:
+    def failure(self, query: Query, rcode: int, transport: str, client: bytes = b"") -> bytes:
         """An error for a question that could be read (a forwarded one that failed)."""
-        return self.encode(Answer(rcode, [], aa=False), query, transport)
+        return self.encode(Answer(rcode, [], aa=False), query, transport, client, self.replies.clock() // 1000)
 
     def fault(self, packet: bytes) -> bytes | None:
         """SERVFAIL for a packet that could not be answered because of a fault of ours."""
         query = read_query(packet)
         if not isinstance(query, Query):
             return None
-        self.counters.faults += 1
-        return error(Bad(query.id, query.flags, SERVFAIL, query.question, query.edns), self._flags, self._opt)
+        return self.replies.fault(query)
 
-    def invalidate(self, tag: str, owner: str) -> None:
-        """Drop every compiled answer that was built from an owner (all, for the tag EVERYTHING)."""
-        if tag == EVERYTHING:
-            self._answers.clear()
-            self._dependents.clear()
-            self._bytes = 0
-            return
-        for key in self._dependents.pop((tag, owner), ()):
-            self._forget(key)
+    def make_ready(self, most: int) -> bool:
+        """Make up to `most` answers anew that a change has dropped and that clients ask for, so that nobody has
+        to wait for them; True when there are more."""
+        wanted = self.fast.wanted if self.fast is not None else {}
+        for _ in range(min(most, len(wanted))):
+            key = next(iter(wanted))
+            del wanted[key]
+            qtype, qclass = int.from_bytes(key[-4:-2], "big"), int.from_bytes(key[-2:], "big")
+            self._compile(key, Query(0, 0, key, key[:-4], qtype, qclass, False, 512))
+        return bool(wanted)
+
+    def _changed(self) -> None:
+        """The view's records are others now."""
+        if self.fast is not None:
+            self.fast.refresh()
+            if self.fast.wanted:
+                self.wanting()
+
+    def _ready(self, fast: FastPath, packet: bytes, transport: str, client: bytes) -> bytes | None:
+        """An answer out of the table to who is not limited. The workers have looked there already for what
+        they hand over; this is for TCP, TLS, and for UDP while there is no worker."""
+        replies = self.replies
+        if replies.limits(transport, client):
+            return None
+        found = fast.answer(packet, client, transport != "udp", replies.clock() // 1000, replies.next_turn())
+        if found is None:
+            return None
+        reply, zone, kind, rcode, cookie = found
+        self.counters.reused += 1
+        self.counters.queries[transport, kind] += 1
+        self.counters.response(transport, zone, kind, rcode, "fast")
+        self.counters.truncated += reply[2] >> 1 & 1
+        if cookie:
+            self.counters.cookies[cookie] += 1
+        return reply
+
+    def _transfer(self, packet: bytes, query: Query, transport: str, client: bytes) -> bytes | Transfer | None:
+        found = self.transfers.decide(packet, query, transport, client)
+        if isinstance(found, Answer):
+            return self.replies.answer(found, query, transport, client)
+        empty = self.encode(Answer(NOERROR, []), query, transport, client, self.replies.clock() // 1000)
+        end = question_end(empty)
+        return Transfer(found, empty[:end], empty[end:], client)
+
+    def _ask(
+        self, query: Query, upstreams: tuple[tuple[str, int], ...], transport: str, client: bytes
+    ) -> Forward | bytes | None:
+        """Forward a question, within the rate limit."""
+        over, cookie = self.replies.admit(_FOREIGN, query, transport, client)
+        if over:
+            return self.replies.limited(over, _FOREIGN, query, cookie)
+        self.counters.forwarded["sent"] += 1
+        return Forward(query, upstreams, client)
 
     def _compile(self, key: bytes, query: Query) -> Answer | None:
         if self._forward and self._only_points(query):
             return None
         answer = compile_answer(self.view, query)
         self.counters.compiled += 1
-        if answer is not None and answer.depends and query.qtype != SOA:
-            self._keep(key, answer)
+        if answer is not None and query.qtype != SOA:
+            self._kept.keep(key, answer)
         return answer
-
-    def _keep(self, key: bytes, answer: Answer) -> None:
-        self._answers[key] = answer
-        self._bytes += _weight(answer)
-        for dependency in answer.depends:
-            self._dependents.setdefault(dependency, set()).add(key)
-        while self._bytes > CACHE_BYTES:
-            self._forget(next(iter(self._answers)))
 
     def _only_points(self, query: Query) -> bool:
         """True for what we don't know of a reverse name: anything but where it points."""
         return (
             query.qtype not in (PTR, ANY) and query.name.endswith(b"\x04arpa\0") and self.view.find(query.name) is None
         )
-
-    def _forget(self, key: bytes) -> None:
-        answer = self._answers.pop(key, None)
-        if answer is None:
-            return
-        self._bytes -= _weight(answer)
-        for dependency in answer.depends:
-            held = self._dependents.get(dependency)
-            if held is not None:
-                held.discard(key)
-                if not held:
-                    del self._dependents[dependency]
 
     def _foreign(self, name: bytes) -> tuple[tuple[str, int], ...] | None:
         """The servers of the forward zone that holds the name more closely than our own zones do."""
@@ -190,9 +235,5 @@ class Responder:
         return None
 
 
-_REFUSED = Answer(REFUSED, [], aa=False)
-
-
-def _weight(answer: Answer) -> int:
-    """The memory that a kept answer costs, about (its glue is held twice: whole and by record set)."""
-    return _ENTRY_BYTES + len(answer.wire) + 3 * len(answer.glue_full) + _DEPENDENCY_BYTES * len(answer.depends)
+_REFUSED = Answer(REFUSED, [], aa=False, bucket=bytes((ERROR, REFUSED)), extended_error=NOT_AUTHORITATIVE)
+_FOREIGN = Answer(NOERROR, [], aa=False)

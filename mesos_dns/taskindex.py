@@ -13,13 +13,16 @@ instead of a name for every spelling.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import TypeAlias, cast
+from weakref import WeakSet
 
 import msgspec
 
 from mesos_dns import names
 from mesos_dns.model import Key, Task
 from mesos_dns.names import SRV, Rdata, Rules, Slot, TaskPlace
+from mesos_dns.past import Past
+from mesos_dns.presence import Presence
 from mesos_dns.records import fold, legal_owner
 
 ZoneSlots: TypeAlias = Callable[[names.Shape], tuple[Slot, ...]]
@@ -33,16 +36,15 @@ class Member(msgspec.Struct, frozen=True, gc=False):
 
 
 class Group:
-    """Tasks of one shape. `slots` are those of legal group owners, by folded owner; `canonical`
+    """What tasks of one shape give. `slots` are those of legal group owners, by folded owner; `canonical`
     those of canonical owners."""
 
-    __slots__ = ("canonical", "members", "refused", "slots")
+    __slots__ = ("canonical", "refused", "slots")
 
     def __init__(self, slots: tuple[Slot, ...], room: int) -> None:
         self.slots: dict[str, list[Slot]] = {}
         self.canonical = tuple(slot for slot in slots if slot.canonical)
         self.refused: list[str] = []
-        self.members: dict[Key, Member] = {}
         for slot in slots:
             if slot.canonical:
                 continue
@@ -54,51 +56,117 @@ class Group:
 
 
 class TaskIndex:
-    """The tasks of one zone. `slots_of` picks the zone's slots of a shape; `room`: octets for an owner."""
+    """The tasks of one zone. `slots_of` picks the zone's slots of a shape; `room`: octets for an owner;
+    `presence` is told which names there are."""
 
-    def __init__(self, rules: Rules, slots_of: ZoneSlots, room: int, refuse: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        slots_of: ZoneSlots,
+        room: int,
+        refuse: Callable[[str], None],
+        presence: Presence | None = None,
+    ) -> None:
+        self._presence = presence
         self._rules = rules
         self._slots_of = slots_of
         self._room = room
         self._refuse = refuse
         self._groups: dict[tuple[object, ...], Group] = {}
+        self._members: dict[Group, dict[Key, Member]] = {}
         self._owners: dict[str, list[Group]] = {}
         self._inner: dict[str, int] = {}
         self._unique: dict[str, tuple[tuple[Group, Key], ...]] = {}
+        self._past_members: WeakSet[Past[Group, dict[Key, Member]]] = WeakSet()
+        self._past_unique: WeakSet[Past[str, tuple[tuple[Group, Key], ...]]] = WeakSet()
 
     def __len__(self) -> int:
-        return sum(len(group.members) for group in self._groups.values())
+        return sum(map(len, self._members.values()))
 
     def owners(self) -> Iterator[str]:
         """The folded owners that groups contribute to (canonical names are not among them)."""
         return iter(self._owners)
+
+    def frozen(self) -> TaskIndex:
+        """This index as it is now, to be read only, within milliseconds. Before it is read, the steps of
+        `complete` are to be taken."""
+        other = TaskIndex(self._rules, self._slots_of, self._room, self._refuse)
+        members, unique = Past(self._members, list(self._members)), Past(self._unique)
+        self._past_members.add(members)
+        self._past_unique.add(unique)
+        other._members = cast(dict[Group, dict[Key, Member]], members)
+        other._unique = cast(dict[str, tuple[tuple[Group, Key], ...]], unique)
+        other._inner = dict(self._inner)
+        return other
+
+    def complete(self) -> Iterator[None]:
+        """Find the groups of each owner again, group by group: a frozen index comes without."""
+        for group in self._members:
+            alone = [group]  # one for all owners: half a million lists would take long to free
+            for owner in group.slots:
+                held = self._owners.setdefault(owner, alone)
+                if held is not alone:
+                    self._owners[owner] = [*held, group]
+            yield
+
+    def offers(self, owner: str, rtype: int) -> Iterator[tuple[Rdata, bool]]:
+        """(rdata, fit) for a folded owner and type as tasks give it, rdata that several give several times."""
+        for slot, member, unique in self._contributors(owner, rtype):
+            for rdata in names.slot_rdata(slot, member.place, self._rules, unique):
+                if not isinstance(rdata, tuple) or legal_owner(rdata[1], self._room):
+                    yield rdata, member.fit
+
+    def canonical(self) -> Iterator[tuple[str, dict[int, list[Rdata]] | None]]:
+        """Every folded owner that is a canonical name and none of `owners`, once, with its record sets:
+        None where several tasks may give some, and `offers` has to be asked."""
+        contested: set[str] = set()
+        for group, members in self._members.items():
+            for member in members.values() if group.canonical else ():
+                for owner, sets in self._canonical_sets(group, member.place).items():
+                    if owner in self._owners or owner in contested or not legal_owner(owner, self._room):
+                        continue
+                    if self._is_contested(owner):
+                        contested.add(owner)
+                        yield owner, None
+                    else:
+                        yield owner, {rtype: list(rdata) for rtype, rdata in sets.items()}
 
     def add(self, key: Key, shape_key: tuple[object, ...], place: TaskPlace, fit: bool) -> Group:
         """Put a task in (or replace it in its group)."""
         group = self._groups.get(shape_key)
         if group is None:
             group = self._open(shape_key, place)
-        known = key in group.members
-        group.members[key] = Member(place, fit)
+        self._keep_members(group)
+        members = self._members[group]
+        known = key in members
+        members[key] = Member(place, fit)
         if group.canonical and not known:
             mark = _mark(place.task)
-            self._unique[mark] = (*self._unique.get(mark, ()), (group, key))
+            self._keep_mark(mark)
+            held = self._unique.get(mark, ())
+            self._unique[mark] = (*held, (group, key))
+            if not held and self._presence is not None:
+                self._presence.enter_mark(mark)
             self._count_tails(group, place, 1)
         return group
 
     def remove(self, key: Key, shape_key: tuple[object, ...]) -> Group:
         """Take a task out."""
         group = self._groups[shape_key]
-        member = group.members.pop(key)
+        self._keep_members(group)
+        member = self._members[group].pop(key)
         if group.canonical:
             mark = _mark(member.place.task)
+            self._keep_mark(mark)
             left = tuple(entry for entry in self._unique[mark] if entry != (group, key))
             if left:
                 self._unique[mark] = left
             else:
                 del self._unique[mark]
+                if self._presence is not None:
+                    self._presence.leave_mark(mark)
             self._count_tails(group, member.place, -1)
-        if not group.members:
+        if not self._members[group]:
             self._close(shape_key, group)
         return group
 
@@ -127,17 +195,44 @@ class TaskIndex:
         unique = names.unique_suffix(place.task)
         return [fold(slot.owner(unique)) for slot in group.canonical]
 
+    def _keep_members(self, group: Group) -> None:
+        """Before a change: frozen indexes go on with the members that the group has, this one with a copy."""
+        if True in [past.keep(group) for past in self._past_members]:
+            self._members[group] = dict(self._members[group])
+
+    def _keep_mark(self, mark: str) -> None:
+        for past in self._past_unique:
+            past.keep(mark)
+
+    def _canonical_sets(self, group: Group, place: TaskPlace) -> dict[str, dict[int, dict[Rdata, None]]]:
+        """Folded canonical owner → type → rdata of one task."""
+        unique = names.unique_suffix(place.task)
+        found: dict[str, dict[int, dict[Rdata, None]]] = {}
+        for slot in group.canonical:
+            sets = found.setdefault(fold(slot.owner(unique)), {})
+            sets.setdefault(slot.rtype, {}).update(dict.fromkeys(names.slot_rdata(slot, place, self._rules, unique)))
+        return found
+
+    def _is_contested(self, owner: str) -> bool:
+        """True when more than one task's "-id5-Sn" ends a label of a canonical owner."""
+        count = 0
+        for part in owner.split("."):
+            pieces = part.rsplit("-", 2)
+            if len(pieces) == 3:
+                count += len(self._unique.get(f"-{pieces[1]}-{pieces[2]}", ()))
+        return count > 1
+
     def _contributors(self, owner: str, rtype: int) -> Iterator[tuple[Slot, Member, str]]:
         for group in self._owners.get(owner, ()):
             slots = [slot for slot in group.slots[owner] if slot.rtype == rtype]
-            for member in group.members.values() if slots else ():
+            for member in self._members[group].values() if slots else ():
                 unique = names.unique_suffix(member.place.task) if rtype == SRV else ""
                 for slot in slots:
                     yield slot, member, unique
         for group, key, unique in self._canonical_candidates(owner):
             for slot in group.canonical:
                 if slot.rtype == rtype and fold(slot.owner(unique)) == owner and legal_owner(owner, self._room):
-                    yield slot, group.members[key], unique
+                    yield slot, self._members[group][key], unique
 
     def _canonical_candidates(self, owner: str) -> Iterator[tuple[Group, Key, str]]:
         """Tasks whose "-id5-Sn" ends one of the owner's labels."""
@@ -147,7 +242,7 @@ class TaskIndex:
             pieces = part.rsplit("-", 2)
             if len(pieces) == 3:
                 for group, key in self._unique.get(f"-{pieces[1]}-{pieces[2]}", ()):
-                    yield group, key, names.unique_suffix(group.members[key].place.task)
+                    yield group, key, names.unique_suffix(self._members[group][key].place.task)
 
     def _below_canonical(self, owner: str) -> bool:
         """True when the owner is a canonical name or an ancestor of a dotted one (RFC 8020)."""
@@ -161,6 +256,7 @@ class TaskIndex:
     def _open(self, shape_key: tuple[object, ...], place: TaskPlace) -> Group:
         group = Group(self._slots_of(names.shape(place, self._rules)), self._room)
         self._groups[shape_key] = group
+        self._members[group] = {}
         for owner in group.slots:
             held = self._owners.setdefault(owner, [])
             held.append(group)
@@ -174,7 +270,7 @@ class TaskIndex:
         return group
 
     def _close(self, shape_key: tuple[object, ...], group: Group) -> None:
-        del self._groups[shape_key]
+        del self._groups[shape_key], self._members[group]
         for owner in group.slots:
             held = self._owners[owner]
             held.remove(group)
@@ -191,6 +287,8 @@ class TaskIndex:
 
     def _count(self, owner: str, step: int) -> None:
         """Count an owner at each of its ancestors (groups are few, so every ancestor is counted)."""
+        if self._presence is not None:
+            (self._presence.enter if step > 0 else self._presence.leave)(owner)
         parent = owner.partition(".")[2]
         while parent:
             left = self._inner.get(parent, 0) + step

@@ -23,6 +23,7 @@ from mesos_dns.catalog import Delta
 from mesos_dns.config import DnsConfig
 from mesos_dns.model import Ensemble, Entity, Framework, Health, Key, Leadership, Node, StaticRecords, Task
 from mesos_dns.names import AAAA, A, Record, Rules, Shape, Slot, TaskPlace
+from mesos_dns.presence import Presence
 from mesos_dns.records import PointerStore, RecordStore, fold, legal_owner
 from mesos_dns.served import Zone, name_server_of
 from mesos_dns.statics import StaticZones
@@ -48,7 +49,8 @@ PTR_MASTER, PTR_NODE, PTR_TASK, PTR_FRAMEWORK = range(4)
 
 class ZoneView:
     """See the module. `serial` grows with every change that touches a record; `known` tells whether
-    anybody has said yet what runs in the cluster (until then no name is said to be absent)."""
+    anybody has said yet what runs in the cluster (until then no name is said to be absent). `presence`
+    gives who hears of the names in the zones of a tag; `changed` is called when the serial has grown."""
 
     def __init__(
         self,
@@ -58,8 +60,10 @@ class ZoneView:
         touch: Touch | None = None,
         serial: int = 0,
         known: Callable[[], bool] = lambda: True,
+        presence: Callable[[str], Presence | None] = lambda tag: None,
     ) -> None:
         self.config = config
+        self._presence = presence
         self.known = known
         self.rules = Rules(config.ip_sources, config.enforce_rfc952, name_server_of(config))
         self.serial = max(serial, int(time.time()))
@@ -67,6 +71,7 @@ class ZoneView:
         self.zones: dict[bytes, Zone] = {}
         self._statics = StaticZones(self.zones, self._open_plain, self._refuse)
         self.touch: Touch = touch or (lambda tag, owner: None)
+        self.changed: Callable[[], None] = lambda: None
         self._touched = False
         self._places: dict[Key, TaskPlace] = {}
         self._by_node: dict[Key, set[Key]] = {}
@@ -123,6 +128,7 @@ class ZoneView:
             self._swap_task(key, task)
         if self._touched:
             self.serial = max(self.serial + 1, int(time.time()) - 1) & 0xFFFFFFFF
+            self.changed()
 
     def _swap_node(self, key: Key, after: Entity | None, stale: dict[Key, Task | None]) -> None:
         old, new = self._nodes.get(key), after if isinstance(after, Node) else None
@@ -244,7 +250,8 @@ class ZoneView:
     ) -> Zone:
         origin = origin.removesuffix(".")
         room = _room_below(origin)
-        store = RecordStore(room, lambda owner: self._on_touch(tag, owner))
+        presence = self._presence(tag)
+        store = RecordStore(room, lambda owner: self._on_touch(tag, owner), presence)
         tasks = None
         if slots is not None:
             tasks = TaskIndex(
@@ -252,6 +259,7 @@ class ZoneView:
                 slots,
                 room,
                 lambda owner: self._refuse(f"{owner}.{origin}", "a label or the name is too long or empty"),
+                presence,
             )
         zone = Zone(origin, tag, store, tasks, self.config, ttl=ttl, srv=srv, plain=plain)
         self.zones[zone.wire] = zone

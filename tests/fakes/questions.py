@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import dns.edns
@@ -11,8 +12,12 @@ import dns.rdatatype
 
 from mesos_dns.catalog import Delta
 from mesos_dns.config import DnsConfig
+from mesos_dns.cookies import secrets_of
+from mesos_dns.counters import DnsCounters
+from mesos_dns.fastpath import fast_path
 from mesos_dns.model import Entity, Framework, Health, Key, Network, Node, StaticRecords, Task
 from mesos_dns.names import RUNNING
+from mesos_dns.presence import Presence
 from mesos_dns.respond import Responder
 from mesos_dns.wire import name_to_wire
 from mesos_dns.zone import ZoneView
@@ -53,6 +58,17 @@ def responder_of(*entities: Entity, **config: Any) -> Responder:
     """A responder over `view_of`."""
     view = view_of(*entities, **config)
     return Responder(view, view.config)
+
+
+def native_responder_of(*entities: Entity, counters: DnsCounters | None = None, **config: Any) -> Responder:
+    """A responder with a table for native workers (unless `workers` is 0), over the same view."""
+    settings = DnsConfig(**config)
+    secrets = secrets_of(settings)
+    fast = fast_path(settings, secrets)
+    presence: Callable[[str], Presence | None] = fast.presence if fast is not None else lambda tag: None
+    view = ZoneView(settings, ns_addresses=("127.0.0.1",), presence=presence)
+    view.apply(put(MARATHON, AGENT, *entities))
+    return Responder(view, settings, counters, secrets, fast)
 
 
 def packet(name: str, rtype: str = "A", *, payload: int | None = None, rclass: str = "IN", **edns: Any) -> bytes:

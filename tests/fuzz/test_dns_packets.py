@@ -22,12 +22,14 @@ from mesos_dns.wire import name_to_wire
 from tests.fakes.questions import packet, responder_of, soa, static, task
 
 CORPUS = sorted((Path(__file__).parent / "corpus" / "dns-packets").glob("*.hex"))
+CLIENTS = (b"", bytes((198, 51, 100, 7)), bytes((0x20, 1, 0x0D, 0xB8)) + bytes(12))
+TRANSPORTS = (("udp", 1232), ("tcp", 65535), ("tls", 65535))
 ROUNDS = 200_000 if os.environ.get("PHAROS_SOAK") else 4_000
 
 
 @pytest.fixture(scope="module")
 def responders() -> list[Responder]:
-    """One that refuses other names, one that forwards them."""
+    """One that refuses other names, one that forwards them, one that says that all is old."""
     zone = "example.org."
     entities: list[Entity] = [
         *(task(number, "w" * 63, host_ports=(1,)) for number in range(3)),
@@ -36,7 +38,13 @@ def responders() -> list[Responder]:
         static("*.example.org.", "CNAME", name_to_wire("web.marathon.mesos"), zone=zone),
         static("sub.example.org.", "NS", name_to_wire("ns.sub.example.org"), zone=zone),
     ]
-    return [responder_of(*entities), responder_of(*entities, forward=("192.0.2.53",))]
+    stale = responder_of(*entities, cookies=False, rate_limit=0)
+    stale.stale = True
+    return [
+        responder_of(*entities, rate_limit=0),
+        responder_of(*entities, forward=("192.0.2.53",), rate_limit=0),
+        stale,
+    ]
 
 
 def load(path: Path) -> bytes:
@@ -44,15 +52,16 @@ def load(path: Path) -> bytes:
     return bytes.fromhex("".join(line.partition("#")[0] for line in path.read_text().splitlines()))
 
 
-def check(responder: Responder, query: bytes) -> None:
+def check(responder: Responder, query: bytes, client: bytes = b"") -> None:
     """No exception; a reply is to this query, is no larger than allowed and can be read to its last byte."""
-    for transport, limit in (("udp", 1232), ("tcp", 65535)):
-        reply = responder.respond(query, transport)
+    for transport, limit in TRANSPORTS:
+        reply = responder.respond(query, transport, client)
         if reply is None:
             assert len(query) < 12 or query[2] & 0x80
             continue
         if isinstance(reply, Forward):
-            reply = responder.failure(reply.query, 2, transport)
+            reply = responder.failure(reply.query, 2, transport, reply.client)
+        assert isinstance(reply, bytes)
         assert reply[:2] == query[:2]
         assert reply[2] & 0x80
         assert len(reply) <= limit
@@ -63,9 +72,10 @@ def check(responder: Responder, query: bytes) -> None:
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
-def test_corpus(responders: list[Responder], path: Path) -> None:
+@pytest.mark.parametrize("client", CLIENTS, ids=["unknown", "IPv4", "IPv6"])
+def test_corpus(responders: list[Responder], path: Path, client: bytes) -> None:
     for responder in responders:
-        check(responder, load(path))
+        check(responder, load(path), client)
 
 
 def test_mutations(responders: list[Responder]) -> None:
@@ -76,7 +86,10 @@ def test_mutations(responders: list[Responder]) -> None:
     kept = [load(path) for path in CORPUS]
     kept += [packet(name, rtype, payload=1232) for name in names for rtype in ("A", "SRV", "ANY", "SOA")]
     for _ in range(ROUNDS):
-        check(chance.choice(responders), mutated(chance, kept))
+        query = mutated(chance, kept)
+        if chance.randrange(3) == 0:
+            query = with_options(chance, query)
+        check(chance.choice(responders), query, chance.choice(CLIENTS))
 
 
 def mutated(chance: random.Random, kept: list[bytes]) -> bytes:
@@ -97,6 +110,20 @@ def mutated(chance: random.Random, kept: list[bytes]) -> bytes:
         else:
             query[4:12] = bytes(chance.choice((0, 0, 0, 1, 1, 2, 255)) for _ in range(8))
     return bytes(query)
+
+
+def with_options(chance: random.Random, query: bytes) -> bytes:
+    """A packet whose only further record is OPT with a few options, whole ones and others."""
+    options = bytearray()
+    for _ in range(chance.randrange(5)):
+        code = chance.choice((3, 8, 10, 10, 11, 12, 15, chance.randrange(65536)))
+        data = chance.randbytes(chance.choice((0, 2, 8, 8, 16, 24, 40, chance.randrange(50))))
+        options += code.to_bytes(2, "big") + len(data).to_bytes(2, "big") + data
+    cut = chance.randrange(len(options) + 1) if chance.randrange(4) == 0 else len(options)
+    record = b"\0\0\x29" + chance.randbytes(2) + bytes((0, chance.choice((0, 0, 0, 1)))) + chance.randbytes(2)
+    counts = bytes((0, chance.choice((1, 1, 1, 0)), 0, 0, 0, 0, 0, 1))
+    question = query[12 : question_end(query)] if counts[1] else b""
+    return query[:4].ljust(4, b"\0") + counts + question + record + cut.to_bytes(2, "big") + options[:cut]
 
 
 def test_the_corpus_is_there() -> None:

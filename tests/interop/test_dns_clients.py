@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 
 import dns.flags
@@ -16,8 +14,8 @@ import pytest
 
 from mesos_dns.config import DnsConfig
 from mesos_dns.model import Endpoint, Leadership, Network, Port
-from mesos_dns.server import DnsServer
 from mesos_dns.wire import name_to_wire
+from tests.fakes.dns_serving import on_a_thread
 from tests.fakes.questions import responder_of, soa, static, task
 
 Address = tuple[str, int]
@@ -45,27 +43,8 @@ def server() -> Iterator[Address]:
         static("www.example.org.", "CNAME", name_to_wire("db.marathon.mesos"), zone=zone),
         static("text.example.org.", "TXT", b"\5hello\5world", zone=zone),
     )
-    started: list[Address] = []
-    ready, stop = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        dns_server = DnsServer(DnsConfig(listen=("127.0.0.1:0",)), responder)
-        await dns_server.start()
-        started.extend(dns_server.addresses)
-        ready.set()
-        await stop.wait()
-        await dns_server.close()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    try:
-        assert ready.wait(10)
-        yield started[0]
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+    with on_a_thread(DnsConfig(listen=("127.0.0.1:0",)), responder) as dns_server:
+        yield dns_server.addresses[0]
 
 
 @pytest.fixture(scope="module")

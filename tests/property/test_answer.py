@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from mesos_dns.catalog import Delta
 from mesos_dns.config import DnsConfig
+from mesos_dns.kept import KeptAnswers
 from mesos_dns.model import Entity, Key
-from mesos_dns.respond import Forward, Responder
+from mesos_dns.respond import Responder
 from mesos_dns.wire import IllegalName, name_to_wire
 from mesos_dns.zone import ZoneView
 from tests.fakes.questions import responder_of, task
@@ -117,9 +118,9 @@ def test_a_kept_answer_never_survives_a_change(story: list[Step], health: str) -
                 assert isinstance(kept, bytes)
                 assert isinstance(new, bytes)
                 assert sections(kept) == sections(new), (name, rtype)
-    assert {dependency for answer in responder._answers.values() for dependency in answer.depends} == set(
-        responder._dependents
-    )
+    store = responder._kept
+    assert isinstance(store, KeptAnswers)
+    assert {dependency for answer in store._answers.values() for dependency in answer.depends} == set(store._dependents)
 
 
 @settings(max_examples=25)
@@ -129,7 +130,7 @@ def test_every_reply_is_sound(story: list[Step], payload: int | None, turn: int)
     for step in story:
         view.apply(Delta(1, advance(state, step)))
     responder = Responder(view, view.config)
-    responder._turn = turn & 0xFFFFFFFF
+    responder.replies.turn = turn & 0xFFFFFFFF
     for name in question_names(view):
         for rtype in TYPES:
             packet = query(name, rtype, payload)
@@ -215,12 +216,12 @@ def test_random_bytes_get_a_sound_reply_or_none(packet: bytes) -> None:
 
 def check_any(responder: Responder, packet: bytes) -> None:
     """Whatever came: no exception, and what is sent can be read and is no larger than allowed."""
-    for transport in ("udp", "tcp"):
-        reply = responder.respond(packet, transport)
+    for transport, client in (("udp", b""), ("tcp", b""), ("udp", b"\x0a\0\0\1"), ("tls", bytes(16))):
+        reply = responder.respond(packet, transport, client)
         if reply is None:
             assert len(packet) < 12 or packet[2] & 0x80
             continue
-        assert not isinstance(reply, Forward)
+        assert isinstance(reply, bytes)
         assert reply[:2] == packet[:2]
         assert reply[2] & 0x80
         if transport == "udp":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.name
@@ -38,6 +39,29 @@ def test_a_query_is_read_as_it_was_written(
     assert read.edns == (payload is not None)
     assert read.payload == (512 if payload is None else max(512, payload))
     assert read.dnssec_ok == (payload is not None and dnssec_ok)
+
+
+def made(code: int, data: bytes) -> dns.edns.Option:
+    return dns.edns.GenericOption(dns.edns.OptionType.make(code), data)
+
+
+options = st.lists(st.tuples(st.sampled_from((3, 8, 10, 11, 12, 15, 65001)), st.binary(max_size=45)), max_size=5)
+
+
+@given(options)
+def test_options_are_read_as_they_were_written(given: list[tuple[int, bytes]]) -> None:
+    query = dns.message.make_query("web.mesos", "A")
+    query.use_edns(0, 0, 1232, options=[made(code, data) for code, data in given])
+    read = read_query(query.to_wire())
+    cookies = [data for code, data in given if code == 10]
+    if cookies and not (len(cookies[0]) == 8 or 16 <= len(cookies[0]) <= 40):
+        assert isinstance(read, Bad)
+        assert (read.rcode, read.edns) == (1, True)
+        return
+    assert isinstance(read, Query)
+    assert read.cookie == (cookies[0] if cookies else b"")
+    assert read.keepalive == ((11, b"") in given)
+    assert read.padding == any(code == 12 for code, _ in given)
 
 
 @given(st.binary(max_size=600))

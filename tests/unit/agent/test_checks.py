@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,16 @@ MASTER = "expected HOST:PORT or http(s)://HOST:PORT, got "
             "admin.listen[1]: '127.0.0.1:1' is already taken by api.listen[0]",
         ),
         ("[dns]\nlisten = [':53', ':53']", "dns.listen[1]: ':53' is already taken by dns.listen[0]"),
+        (
+            "[dns]\nlisten = [':53']\ntls_listen = [':853', ':53']\ncert_file = 'x'\nkey_file = 'y'",
+            "dns.tls_listen[1]: ':53' is already taken by dns.listen[0]",
+        ),
+        (
+            "[dns]\ntls_listen = [':853']",
+            "dns.cert_file: tls_listen needs a certificate: set cert_file and key_file",
+        ),
+        ("[dns]\ncert_file = 'x'", "dns.key_file: cert_file is set: cert_file and key_file go together"),
+        ("[dns]\ntls_listen = ['dot']\ncert_file = 'x'\nkey_file = 'y'", f"dns.tls_listen[0]: {LISTEN}'dot'"),
         *(
             (f"[dns]\n{key} = '{name}'", f"dns.{key}: {NAME}'{name}'")
             for key in ("domain", "directory", "soa_mname", "soa_rname")
@@ -97,6 +108,12 @@ MASTER = "expected HOST:PORT or http(s)://HOST:PORT, got "
         *(
             (f"[dns]\nforward = ['{text}']", f"dns.forward[0]: expected IP or IP:PORT, got '{text}'")
             for text in ("dns.example", "8.8.8.8:0", ":53", "8.8.8", "[::1", "")
+        ),
+        ("[dns]\ntransfer = ['10.0.0.0/8', 'ns2']", "dns.transfer[1]: expected an IP address or network, got 'ns2'"),
+        ("[dns]\nnotify = ['ns2']", "dns.notify[0]: expected IP or IP:PORT, got 'ns2'"),
+        (
+            "[dns]\nlisten = [':53', '127.0.0.1:54', '127.0.0.1:55']\nworkers = 22",
+            "dns.workers: for each of 3 addresses is more than 64 processes in all",
         ),
         ("[dns]\nforward = ['8.8.8.8', '8.8.8.8:53']", "dns.forward[1]: '8.8.8.8:53' is listed twice"),
         ("[dns]\nzones = { 'a..b' = ['8.8.8.8'] }", f"dns.zones.\"a..b\": {NAME}'a..b'"),
@@ -141,6 +158,7 @@ def test_accepted(text: str) -> None:
     ("section", "keys"),
     [
         ("mesos", "ca_file secret_file cert_file key_file iam_config_file"),
+        ("dns", "cert_file key_file"),
         ("api", "cert_file key_file client_ca_file token_file"),
         ("admin", "cert_file key_file token_file"),
     ],
@@ -152,6 +170,21 @@ def test_every_file_that_is_named_must_be_readable(section: str, keys: str, tmp_
     for key in keys.split():
         (tmp_path / key).write_text("x")
     assert not list(checks.file_problems(config))
+
+
+def test_the_file_of_cookie_secrets_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "secrets"
+    config = load_text(f"[dns]\ncookie_secret_file = '{path}'", "f.toml")
+
+    def found() -> list[str]:
+        return [str(problem) for problem in checks.file_problems(config)]
+
+    assert found() == [f"dns.cookie_secret_file: can't read '{path}': No such file or directory"]
+    path.write_text("5ecret" * 5)
+    expected = "expected 32 hexadecimal digits a line, not what line 1 of"
+    assert found() == [f"dns.cookie_secret_file: {expected} '{path}' holds"]
+    path.write_text("0123456789abcdef0123456789ABCDEF\n")
+    assert found() == []
 
 
 @pytest.mark.parametrize(
@@ -172,7 +205,28 @@ def test_every_file_that_is_named_must_be_readable(section: str, keys: str, tmp_
             "[dns]\n[file]\npaths = ['x']\n[admin]\nlisten = ['127.0.0.1:1', ':2']",
             ["admin.listen: other machines can reach it and no token_file is set"],
         ),
+        (
+            "[dns]\ntransfer = ['10.0.0.0/8', 'fd00::/9']\nnotify = ['10.0.0.53', '[fd00::1]:54']\n[file]\npaths=['x']",
+            [],
+        ),
+        (
+            "[file]\npaths = ['x']\n[dns]\ntransfer = ['10.0.0.53', '::/0']\nnotify = ['10.0.0.54:53']",
+            [
+                "dns.transfer[1]: '::/0' lets everybody have whole zones",
+                "dns.notify[0]: '10.0.0.54:53' is told of changes and may not have them: see transfer",
+            ],
+        ),
     ],
 )
 def test_advice(text: str, expected: list[str]) -> None:
     assert [str(problem) for problem in checks.advice(load_text(text, "f.toml"))] == expected
+
+
+def test_more_connections_than_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    (problem,) = checks.advice(load_text("[dns]\ntcp_clients = 3841\n[file]\npaths = ['x']", "f.toml"))
+    assert str(problem) == (
+        "dns.tcp_clients: is more than the open files of this process are enough for; 3840 are used "
+        "(ulimit -Hn, LimitNOFILE=)"
+    )
+    assert not list(checks.advice(load_text("[dns]\ntcp_clients = 3840\n[file]\npaths = ['x']", "f.toml")))

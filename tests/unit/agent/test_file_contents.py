@@ -56,6 +56,7 @@ def found(pem: Path) -> Callable[[str], list[str]]:
         MESOS + "auth = 'iam'\niam_config_file = '@account'",
         "[api]\ncert_file = '@cert'\nkey_file = '@key'\nclient_ca_file = '@ca'\ntoken_file = '@token'",
         "[admin]\ncert_file = '@cert'\nkey_file = '@key'\ntoken_file = '@token'",
+        "[dns]\ncert_file = '@cert'\nkey_file = '@key'\ntls_listen = [':853']",
     ],
 )
 def test_usable_files(found: Callable[[str], list[str]], text: str) -> None:
@@ -84,6 +85,8 @@ def test_usable_files(found: Callable[[str], list[str]], text: str) -> None:
         ),
         ("[api]\ncert_file = '@token'\nkey_file = '@token'", "api.cert_file: expected a certificate", "/token'"),
         ("[api]\ncert_file = '@cert'\nkey_file = '@locked-key'", "api.cert_file: ", "the key is encrypted"),
+        ("[dns]\ncert_file = '@cert'\nkey_file = '@locked-key'", "dns.cert_file: ", "the key is encrypted"),
+        ("[dns]\ncert_file = '@token'\nkey_file = '@key'", "dns.cert_file: expected a certificate", "/key'"),
         (
             "[api]\ncert_file = '@cert'\nkey_file = '@key'\nclient_ca_file = '@key'",
             "api.client_ca_file: expected certificates in PEM in '",

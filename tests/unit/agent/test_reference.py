@@ -38,7 +38,7 @@ def test_reference_shows_type_limits_default_and_meaning() -> None:
     assert "| `zones` | table of list of text | `{}` |" in text
     assert "| `soa_minttl` | integer 0 to 2147483647 |  |" in text
     assert '| `auth` | `none` or `basic` or `iam` | `"none"` |' in text
-    assert "| `tcp_clients` | integer from 1 | `1000` |" in text
+    assert "| `tcp_clients` | integer from 1 | `10000` |" in text
 
 
 def test_reference_of_the_keys_above_all_sections() -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import aiohttp
 import dns.asyncquery
+import dns.edns
 import dns.message
+import dns.opcode
 import dns.query
 import dns.rcode
 import pytest
@@ -20,6 +24,8 @@ import trustme
 
 from agent.config import load
 from agent.service import Service
+from mesos_dns.cookies import matching
+from tests.fakes.dns_serving import certificate, framed, read_one, trusting
 
 ZONE = """$ORIGIN corp.example.
 @ 300 SOA ns1 root 1 60 600 86400 60
@@ -181,6 +187,28 @@ async def test_admin_shows_the_configuration_in_force_after_a_reload(
 
 
 @pytest.mark.asyncio
+async def test_secondaries_are_told_as_the_configuration_says(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as secondary:
+        secondary.setblocking(False)
+        secondary.bind(("127.0.0.1", 0))
+        notify = f'notify = ["127.0.0.1:{secondary.getsockname()[1]}"]\n'
+        path = await asyncio.to_thread(write, tmp_path, f'[dns]\nlisten = ["127.0.0.1:0"]\ndirectory = ""\n{notify}')
+        service = Service(await asyncio.to_thread(load, path), path)
+        await service.start()
+        try:
+            async with asyncio.timeout(30):
+                heard = dns.message.from_wire(await loop.sock_recv(secondary, 4096))
+            assert heard.opcode() == dns.opcode.NOTIFY
+            assert "notify" in service._tasks
+            await asyncio.to_thread(write, tmp_path, '[dns]\nlisten = ["127.0.0.1:0"]\ndirectory = ""\n')
+            assert await service.reload()
+            assert "notify" not in service._tasks
+        finally:
+            await service.stop()
+
+
+@pytest.mark.asyncio
 async def test_a_reload_changes_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[tuple[str, str]] = []
     monkeypatch.setattr("agent.service.setup_log", lambda level, style: said.append((level, style)))
@@ -210,6 +238,100 @@ async def test_an_address_that_is_taken_says_which(tmp_path: Path, free_port: in
     finally:
         await second.stop()
         await first.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_reload_takes_renewed_certificates_for_dns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    authority = trustme.CA()
+
+    async def shown() -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
+        assert service.server is not None
+        address = service.server.tls_addresses[0]
+        reader, writer = await asyncio.open_connection(*address, ssl=trusting(authority), server_hostname="dns.test")
+        return reader, writer, writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+
+    files = await asyncio.to_thread(certificate, authority, tmp_path)
+    tls = 'tls_listen = ["127.0.0.1:0"]\n' + "".join(f'{key} = "{name}"\n' for key, name in files.items())
+    path = await asyncio.to_thread(write, tmp_path, DNS + tls)
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+    try:
+        await answered(service, "www.corp.example", "10.9.9.1")
+        server = service.server
+        reader, writer, first = await shown()
+        await asyncio.to_thread(certificate, authority, tmp_path)
+        assert await service.reload()
+        assert service.server is server
+        _, other, second = await shown()
+        assert first != second
+        other.close()
+        # While the file is broken, and with another setting beside it: nothing changes then.
+        await asyncio.to_thread((tmp_path / "cert.pem").write_text, "nothing")
+        assert not await service.reload()
+        assert "dns.cert_file: expected a certificate" in caplog.text
+        await asyncio.to_thread(write, tmp_path, DNS + tls + "ttl = 7\n")
+        assert not await service.reload()
+        assert service.config.dns is not None
+        assert service.config.dns.ttl == 60
+        await asyncio.to_thread(certificate, authority, tmp_path)
+        assert await service.reload()
+        _, other, third = await shown()
+        assert third not in (first, second)
+        other.close()
+        # Who was connected all the time still is.
+        writer.write(framed(dns.message.make_query("www.corp.example", "A").to_wire()))
+        assert "10.9.9.1" in dns.message.from_wire(await read_one(reader)).to_text()
+        writer.close()
+    finally:
+        await service.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_reload_takes_other_cookie_secrets(tmp_path: Path) -> None:
+    secrets, old, new = tmp_path / "secrets", bytes(range(16)), bytes(16)
+
+    async def maker() -> int:
+        """Which secret the server makes cookies with."""
+        assert service.server is not None
+        option = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")
+        query = dns.message.make_query("www.corp.example", "A", use_edns=0, options=[option])
+        host, port = service.server.addresses[0]
+        reply = await dns.asyncquery.tcp(query, host, port=port, timeout=10)
+        (told,) = reply.options
+        return matching(told.to_wire() or b"", b"\x7f\0\0\1", int(time.time()), [old, new])
+
+    await asyncio.to_thread(secrets.write_text, old.hex())
+    path = await asyncio.to_thread(write, tmp_path, f'{DNS}cookie_secret_file = "{secrets}"\n')
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+    try:
+        await answered(service, "www.corp.example", "10.9.9.1")
+        assert await maker() == 0
+        server = service.server
+        await asyncio.to_thread(secrets.write_text, f"{new.hex()}\n{old.hex()}\n")
+        assert await service.reload()
+        assert await maker() == 1
+        assert service.server is server, "the sockets stay"
+    finally:
+        await service.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_reload_opens_and_closes_dns_over_tls(tmp_path: Path) -> None:
+    files = await asyncio.to_thread(certificate, trustme.CA(), tmp_path)
+    tls = 'tls_listen = ["127.0.0.1:0"]\n' + "".join(f'{key} = "{name}"\n' for key, name in files.items())
+    path = await asyncio.to_thread(write, tmp_path, DNS)
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+    try:
+        for text, count in ((DNS + tls, 1), (DNS, 0)):
+            await asyncio.to_thread(write, tmp_path, text)
+            assert await service.reload()
+            assert service.server is not None
+            assert len(service.server.tls_addresses) == count
+            await answered(service, "www.corp.example", "10.9.9.1")
+    finally:
+        await service.stop()
 
 
 @pytest.mark.asyncio

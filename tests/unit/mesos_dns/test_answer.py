@@ -610,6 +610,37 @@ def test_a_target_that_fits_the_domain_but_not_its_copy() -> None:
     assert (reply.rcode(), reply.answer) == (0, [])
 
 
+@pytest.mark.parametrize(
+    ("name", "rtype", "zone", "cluster", "bucket"),
+    [
+        ("web.marathon.mesos", "A", "mesos", True, b""),
+        ("web.marathon.mesos", "TXT", "mesos", True, b"\3\5mesos\0"),
+        ("nope.mesos", "A", "mesos", True, b"\2\5mesos\0"),
+        ("1.0.0.9.in-addr.arpa", "PTR", "mesos", True, b""),
+        ("1.0.0.9.in-addr.arpa", "A", "mesos", True, b""),
+        ("www.example.org", "A", "example.org", False, b""),
+        ("x.wild.example.org", "A", "example.org", False, b"\1\7example\3org\0"),
+        ("x.sub.example.org", "A", "example.org", False, b"\4\7example\3org\0"),
+        ("cluster.example.org", "A", "example.org", True, b""),
+        ("nowhere.example.org", "A", "example.org", False, b"\2\7example\3org\0"),
+    ],
+)
+def test_where_an_answer_is_from(name: str, rtype: str, zone: str, cluster: bool, bucket: bytes) -> None:
+    answer = compile_answer(view_of(task(), *plain_zone()), _query(name, rtype))
+    assert answer is not None
+    assert answer.zone is not None
+    assert (answer.zone.origin.rstrip("."), answer.cluster, answer.bucket) == (zone, cluster, bucket)
+    assert answer.extended_error is None
+
+
+def test_before_anything_is_known() -> None:
+    view = view_of(task())
+    view.known = lambda: False
+    answer = compile_answer(view, _query("nope.mesos"))
+    assert answer is not None
+    assert (answer.rcode, answer.cluster, answer.bucket, answer.extended_error) == (2, False, b"\5\2", 14)
+
+
 def test_what_an_answer_depends_on() -> None:
     view = view_of(task(host_ports=(1,)), *plain_zone())
 

@@ -7,7 +7,7 @@ import struct
 import dns.message
 import pytest
 
-from mesos_dns.message import BADVERS, FORMERR, NOTIMP, Bad, Query, question_end, read_query
+from mesos_dns.message import BADVERS, FORMERR, NOERROR, NOTIMP, Bad, Query, question_end, read_query, soa_serial
 from tests.fakes.questions import packet
 
 HEADER = struct.Struct(">HHHHHH").pack
@@ -82,11 +82,56 @@ def test_edns_payload(payload: int, limit: int) -> None:
 
 
 def test_edns_options_and_flags_do_not_matter() -> None:
-    options = [dns.edns.GenericOption(dns.edns.OptionType.make(code), b"x" * code) for code in (3, 8, 10, 12, 21)]
+    options = [dns.edns.GenericOption(dns.edns.OptionType.make(code), b"x" * code) for code in (3, 8, 13, 21)]
     read = read_query(packet("web.mesos", payload=1232, options=options, ednsflags=0x7FFF))
     assert isinstance(read, Query)
     assert read.edns
-    assert not read.dnssec_ok
+    assert not any((read.dnssec_ok, read.cookie, read.keepalive, read.padding))
+
+
+def with_options(*octets: bytes, version: int = 0) -> bytes:
+    """An OPT record that holds these octets."""
+    whole = b"".join(octets)
+    return OPT[:6] + bytes((version,)) + OPT[7:-2] + len(whole).to_bytes(2, "big") + whole
+
+
+COOKIE = b"\0\x0a\0\x0812345678"
+
+
+def test_edns_options_that_matter() -> None:
+    rest = QUESTION + with_options(b"\0\x0c\0\2\0\0", COOKIE, b"\0\x0b\0\0")
+    read = read_query(query(counts=(1, 0, 0, 1), rest=rest))
+    assert isinstance(read, Query)
+    assert (read.cookie, read.keepalive, read.padding) == (b"12345678", True, True)
+
+
+@pytest.mark.parametrize("octets", [b"\0", b"\0\3\0\1", COOKIE[:-1], b"\0\x0a\0\x07" + bytes(7), COOKIE + b"\0\0\0"])
+def test_broken_edns_options(octets: bytes) -> None:
+    # RFC 6891 §7: FORMERR with an OPT record.
+    read = read_query(query(counts=(1, 0, 0, 1), rest=QUESTION + with_options(octets)))
+    assert read == Bad(0x1234, 0x0100, FORMERR, QUESTION, True)
+
+
+def test_the_options_of_another_version_are_not_looked_at() -> None:
+    read = read_query(query(counts=(1, 0, 0, 1), rest=QUESTION + with_options(b"\0", version=1)))
+    assert read == Bad(0x1234, 0x0100, BADVERS, QUESTION, True)
+
+
+@pytest.mark.parametrize(
+    ("counts", "rest", "expected"),
+    [
+        ((0, 0, 0, 1), with_options(COOKIE), Bad(0x1234, 0x0100, NOERROR, b"", True, b"12345678")),
+        ((0, 0, 0, 1), with_options(b"\0\x0a\0\x07" + bytes(7)), Bad(0x1234, 0x0100, FORMERR, b"", True)),
+        ((0, 0, 0, 1), with_options(COOKIE, version=1), Bad(0x1234, 0x0100, FORMERR)),
+        ((0, 0, 0, 1), OPT, Bad(0x1234, 0x0100, FORMERR)),
+        ((0, 0, 0, 1), b"", Bad(0x1234, 0x0100, FORMERR)),
+        ((0, 0, 0, 2), with_options(COOKIE) * 2, Bad(0x1234, 0x0100, FORMERR)),
+        ((0, 1, 0, 0), with_options(COOKIE), Bad(0x1234, 0x0100, FORMERR)),
+        ((2, 0, 0, 1), QUESTION * 2 + with_options(COOKIE), Bad(0x1234, 0x0100, FORMERR)),
+    ],
+)
+def test_no_question_but_a_cookie(counts: tuple[int, int, int, int], rest: bytes, expected: Bad) -> None:
+    assert read_query(query(counts=counts, rest=rest)) == expected
 
 
 def test_dnssec_ok() -> None:
@@ -139,3 +184,32 @@ def test_question_end() -> None:
     assert question_end(query()) == 12 + len(QUESTION)
     assert question_end(query() + b"more") == 12 + len(QUESTION)
     assert question_end(b"\0" * 12) == 0
+
+
+IXFR = b"\5mesos\0\0\xfb\0\1"
+SOA = b"\xc0\x0c\0\6\0\1\0\0\0\0\0\x18" + b"\1a\0" + b"\0" + (0xFFFFFFFE).to_bytes(4, "big") + bytes(16)
+
+
+def test_the_version_that_a_client_has() -> None:
+    assert soa_serial(query(counts=(1, 0, 1, 0), rest=IXFR + SOA)) == 0xFFFFFFFE
+    assert soa_serial(query(counts=(1, 0, 1, 1), rest=IXFR + SOA + OPT)) == 0xFFFFFFFE
+    pointers = SOA[:10] + b"\0\x18" + b"\xc0\x0c\xc0\x0c" + SOA[16:]
+    assert soa_serial(query(counts=(1, 0, 1, 0), rest=IXFR + pointers)) == 0xFFFFFFFE
+
+
+@pytest.mark.parametrize(
+    ("counts", "rest"),
+    [
+        ((1, 0, 0, 0), IXFR),
+        ((1, 0, 0, 1), IXFR + OPT),
+        ((1, 1, 1, 0), IXFR + SOA + SOA),
+        ((1, 0, 2, 0), IXFR + SOA + SOA),
+        ((1, 0, 1, 0), IXFR + SOA.replace(b"\0\6\0\1", b"\0\2\0\1")),
+        ((1, 0, 1, 0), IXFR + SOA.replace(b"\0\6\0\1", b"\0\6\0\3")),
+        ((1, 0, 1, 0), IXFR + SOA.replace(b"\0\x18", b"\0\x17")),
+        ((1, 0, 1, 0), IXFR + SOA.replace(b"\0\x18", b"\0\x19") + b"\0"),
+        *(((1, 0, 1, 0), (IXFR + SOA)[:size]) for size in range(len(IXFR) + len(SOA))),
+    ],
+)
+def test_no_version(counts: tuple[int, int, int, int], rest: bytes) -> None:
+    assert soa_serial(query(counts=counts, rest=rest)) is None

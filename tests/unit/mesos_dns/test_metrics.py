@@ -47,11 +47,6 @@ async def test_what_was_counted_is_told() -> None:
     source.counters.held_agents = 3
     source.counters.held_tasks = 4
     context = replace(context_of(task(1), task(2)), sources={"mesos": source, "plain": object()}, version="9.9")
-    context.dns_counters.queries["udp", "A"] = 7
-    context.dns_counters.responses["udp", 3] = 4
-    context.dns_counters.responses["tcp", 9] = 1
-    context.dns_counters.forwarded["timeout"] = 6
-    context.dns_counters.reused = 8
     context.counters.count("/v1/tasks", 200, 0.01)
     context.counters.in_flight = 2
     found = await samples(context)
@@ -70,11 +65,6 @@ async def test_what_was_counted_is_told() -> None:
     assert value("pharos_catalog_entities", kind="task") == 2
     assert value("pharos_catalog_entities", kind="app") == 0
     assert value("pharos_catalog_changes_total") == 4
-    assert value("pharos_dns_queries_total", transport="udp", type="A") == 7
-    assert value("pharos_dns_responses_total", transport="udp", rcode="NXDOMAIN") == 4
-    assert value("pharos_dns_responses_total", transport="tcp", rcode="other") == 1
-    assert value("pharos_dns_forwarded_total", result="timeout") == 6
-    assert value("pharos_dns_answers_reused_total") == 8
     assert value("pharos_dns_zone_tasks", zone="mesos") == 2
     assert value("pharos_dns_zone_serial") == context.view.serial
     assert value("pharos_api_requests_total", endpoint="/v1/tasks", status="200") == 1

@@ -124,3 +124,21 @@ def test_pointers_are_counted_and_reported() -> None:
     store.remove(ONE, 1, "slave")
     assert store.name(ONE) is None
     assert touched[-1] == ONE
+
+
+def test_a_copy_stays_as_it_was() -> None:
+    touched: list[str] = []
+    store = RecordStore(touch=touched.append)
+    for owner, data in (("one", ONE), ("two", ONE), ("two", TWO), ("a.b", ONE)):
+        store.add(owner, A, data)
+    other = store.copy()
+    touched.clear()
+    store.remove("two", A, ONE)
+    store.remove("one", A, ONE)
+    store.add("new", A, ONE)
+    assert list(other.owners()) == ["one", "two", "a.b"]
+    assert other.rrset("two", A) == [ONE, TWO]
+    assert other.exists("b")
+    other.add("more", A, ONE)
+    assert touched == ["two", "one", "new"]
+    assert not store.exists("more")

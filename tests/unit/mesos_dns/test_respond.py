@@ -8,7 +8,6 @@ import dns.rcode
 import msgspec
 import pytest
 
-from mesos_dns import respond
 from mesos_dns.message import SERVFAIL
 from mesos_dns.respond import Forward, Responder
 from mesos_dns.wire import name_to_wire
@@ -180,42 +179,6 @@ def test_a_zone_that_comes_and_goes_above_a_kept_answer() -> None:
     assert answers(ask(responder, "www.sub.marathon.mesos")) == ["9.0.0.1"]
 
 
-def test_random_names_are_not_kept() -> None:
-    responder = responder_of(task(), static("*.apps.mesos.", "A", b"\x0a\0\0\1"))
-    for number in range(100):
-        for name in (
-            f"x{number}.mesos",
-            f"x{number}.apps.mesos",
-            f"{number}.example.net",
-            f"{number}.0.9.9.in-addr.arpa",
-        ):
-            ask(responder, name)
-            ask(responder, name, "PTR")
-    assert not responder._answers
-    assert not responder._dependents
-
-
-def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(respond, "CACHE_BYTES", 20_000)
-    responder = responder_of(*(task(number, f"app{number}", host_ports=(1,)) for number in range(100)))
-    for _ in range(2):
-        for number in range(100):
-            assert answers(ask(responder, f"app{number}.marathon.mesos"))
-            assert answers(ask(responder, f"_app{number}._tcp.marathon.mesos", "SRV"))
-            assert 0 < responder._bytes <= 20_000
-    held = {dependency for answer in responder._answers.values() for dependency in answer.depends}
-    assert set(responder._dependents) == held
-    responder.view.apply(drop(*(task(number, f"app{number}").key for number in range(100))))
-    assert (responder._bytes, responder._answers, responder._dependents) == (0, {}, {})
-
-
-def test_an_answer_larger_than_the_memory_for_answers_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(respond, "CACHE_BYTES", 100)
-    responder = responder_of(task())
-    assert answers(ask(responder, "web.marathon.mesos"))
-    assert not responder._answers
-
-
 # --- other names ----------------------------------------------------------------------------------
 
 FORWARD = {
@@ -319,7 +282,11 @@ def test_counters() -> None:
     ask(responder, "nope.mesos", "TYPE4711")
     counters = responder.counters
     assert counters.queries == {("udp", "A"): 1, ("tcp", "A"): 1, ("udp", "other"): 1}
-    assert counters.responses == {("udp", 0): 1, ("tcp", 0): 1, ("udp", 3): 1}
+    assert counters.responses == {
+        ("udp", "mesos", "A", 0, "slow"): 1,
+        ("tcp", "mesos", "A", 0, "slow"): 1,
+        ("udp", "mesos", "other", 3, "slow"): 1,
+    }
     assert counters.truncated == 1
 
 

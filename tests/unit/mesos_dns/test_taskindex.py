@@ -122,3 +122,72 @@ def test_names_that_cannot_stand_on_the_wire_are_told_once() -> None:
     # The SRV's owner would fit, its target (with the unique suffix) does not.
     add(tasks, task(2, name="v" * 60, host_ports=(1,)))
     assert tasks.collect(f"_{'v' * 60}._tcp.marathon", SRV) == {}
+
+
+def everything(tasks: TaskIndex) -> set[object]:
+    found: set[object] = set()
+    for owner in tasks.owners():
+        found |= {(owner, rtype, *tasks.offers(owner, rtype)) for rtype in tasks.types(owner)}
+    for owner, sets in tasks.canonical():
+        assert sets is not None
+        found |= {(owner, rtype, *rdata) for rtype, rdata in sets.items()}
+    return found
+
+
+def test_a_frozen_index_stays_as_it_was() -> None:
+    tasks = index()
+    for number in range(4):
+        add(tasks, task(number, host_ports=(31000,)))
+    add(tasks, task(9, "db"))
+    before, frozen, count = everything(tasks), tasks.frozen(), len(tasks)
+    steps = frozen.complete()
+    next(steps)
+    add(tasks, task(0, host_ports=(32000,)))
+    add(tasks, task(5))
+    add(tasks, task(6, discovery_name="Web"))
+    remove(tasks, task(1, host_ports=(31000,)))
+    remove(tasks, task(9, "db"))
+    again = tasks.frozen()
+    assert len([*steps, *again.complete()]) == 4
+    remove(tasks, task(2, host_ports=(31000,)))
+    assert everything(frozen) == before
+    assert len(frozen) == count
+    assert len(again) == len(tasks) + 1
+    assert again.exists(canonical(task(2)))
+    assert not tasks.exists(canonical(task(2)))
+    for number, ports in ((0, (32000,)), (3, (31000,))):
+        remove(tasks, task(number, host_ports=ports))
+    remove(tasks, task(5))
+    remove(tasks, task(6, discovery_name="Web"))
+    assert everything(tasks) == set()
+    assert everything(frozen) == before
+
+
+def test_offers_are_what_is_collected() -> None:
+    tasks = index()
+    add(tasks, task(0, host_ports=(31000,)))
+    add(tasks, task(1, host_ports=(31000,)), fit=False)
+    for owner in ("web.marathon", "web.marathon.slave", "_web._tcp.marathon", canonical(task(1))):
+        for rtype in (A, SRV):
+            collected: dict[object, bool] = {}
+            for rdata, fit in tasks.offers(owner, rtype):
+                collected[rdata] = collected.get(rdata, False) or fit
+            assert collected == tasks.collect(owner, rtype)
+    assert len(list(tasks.offers("web.marathon.slave", A))) == 2
+
+
+def test_canonical_owners_that_several_tasks_or_groups_have() -> None:
+    tasks = index()
+    first = task(0)
+    add(tasks, first)
+    assert dict(tasks.canonical()) == {
+        canonical(first): {A: [b"\x09\0\0\1"]},
+        f"{canonical(first)}.slave": {A: [b"\x0a\1\0\1"]},
+    }
+    add(tasks, task(1, canonical(first).partition(".")[0]))
+    found = dict(tasks.canonical())
+    assert canonical(first) not in found, "it is the other task's own name"
+    tasks.add(("task", "other"), names.shape_key(place(first), RULES), place(first), True)
+    assert [owner for owner, sets in tasks.canonical() if sets is None] == []
+    remove(tasks, task(1, canonical(first).partition(".")[0]))
+    assert dict(tasks.canonical()) == {canonical(first): None, f"{canonical(first)}.slave": None}
