@@ -279,6 +279,7 @@ check_unit() {
     check "unit: a user of its own, one capability, system calls filtered" docker exec pharos-unit sh -c '
         file=/proc/$(systemctl show -P MainPID pharos)/status && cat $file &&
         ! grep -q "^Uid:.0" $file && grep -qx "CapEff:.0*400" $file && grep -qx "Seccomp:.2" $file'
+    check "unit: a native worker answers" until_true 5 docker exec pharos-unit sh -c 'cat /proc/[0-9]*/comm | grep -qx pharos-dns'
     check "unit: reload" unit reload pharos
     docker exec pharos-unit sh -c 'echo "[dsn]" >>/etc/pharos/pharos.toml'
     check "unit: a bad configuration fails the reload" refused unit reload pharos

@@ -165,6 +165,15 @@ def test_unit_commands_are_understood() -> None:
     assert float(unit_values("TimeoutStopSec")[0].rstrip("s")) > load(DOCKER / "pharos.toml").drain_timeout
 
 
+def test_unit_lets_workers_give_up_their_capability() -> None:
+    allowed = False
+    for value in unit_values("SystemCallFilter"):  # the last word on a call counts
+        words = value.lstrip("~").split()
+        if {"capset", "@privileged", "@system-service"} & set(words):  # the groups that hold it
+            allowed = not value.startswith("~")
+    assert allowed
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_unit_is_valid_and_confined(tmp_path: Path) -> None:
     copy = tmp_path / UNIT.name
