@@ -37,9 +37,10 @@ class Member(msgspec.Struct, frozen=True, gc=False):
 
 class Group:
     """What tasks of one shape give. `slots` are those of legal group owners, by folded owner; `canonical`
-    those of canonical owners."""
+    those of canonical owners. `alone`: a canonical name stands below one that no group owner stands below, as
+    where the task's own name is no label."""
 
-    __slots__ = ("canonical", "refused", "slots")
+    __slots__ = ("alone", "canonical", "refused", "slots")
 
     def __init__(self, slots: tuple[Slot, ...], room: int) -> None:
         self.slots: dict[str, list[Slot]] = {}
@@ -53,6 +54,9 @@ class Group:
                 self.slots.setdefault(fold(owner), []).append(slot)
             elif owner not in self.refused:
                 self.refused.append(owner)
+        above = {parent for owner in self.slots for parent in _ancestors(owner)}
+        tails = {fold(slot.tail.removeprefix(".")) for slot in self.canonical}
+        self.alone = not tails - {""} <= above
 
 
 class TaskIndex:
@@ -279,8 +283,9 @@ class TaskIndex:
                 self._count(owner, -1)
 
     def _count_tails(self, group: Group, place: TaskPlace, step: int) -> None:
-        """Count the names between a canonical name and its framework, where the agent's id has dots."""
-        if "." in names.unique_suffix(place.task):
+        """Count the names above a canonical name that no group owner tells of: between it and its framework where
+        the agent's id has dots, and the framework's own where it stands alone."""
+        if group.alone or "." in names.unique_suffix(place.task):
             for owner in self.canonical_owners(group, place):
                 if legal_owner(owner, self._room):
                     self._count(owner, step)
@@ -289,14 +294,20 @@ class TaskIndex:
         """Count an owner at each of its ancestors (groups are few, so every ancestor is counted)."""
         if self._presence is not None:
             (self._presence.enter if step > 0 else self._presence.leave)(owner)
-        parent = owner.partition(".")[2]
-        while parent:
+        for parent in _ancestors(owner):
             left = self._inner.get(parent, 0) + step
             if left:
                 self._inner[parent] = left
             else:
                 del self._inner[parent]
-            parent = parent.partition(".")[2]
+
+
+def _ancestors(owner: str) -> Iterator[str]:
+    """The names above a relative owner, without the apex."""
+    parent = owner.partition(".")[2]
+    while parent:
+        yield parent
+        parent = parent.partition(".")[2]
 
 
 def _mark(task: Task) -> str:

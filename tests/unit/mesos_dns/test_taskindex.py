@@ -191,3 +191,18 @@ def test_canonical_owners_that_several_tasks_or_groups_have() -> None:
     assert [owner for owner, sets in tasks.canonical() if sets is None] == []
     remove(tasks, task(1, canonical(first).partition(".")[0]))
     assert dict(tasks.canonical()) == {canonical(first): None, f"{canonical(first)}.slave": None}
+
+
+def test_what_only_canonical_names_stand_below_exists() -> None:
+    """A task whose name is no label has no other names; those above them exist all the same (RFC 8020)."""
+    tasks = index()
+    for number in (0, 1):
+        add(tasks, task(number, "-"))
+    assert list(tasks.owners()) == []
+    for owner in ("marathon", "marathon.slave"):
+        assert tasks.exists(owner), owner
+    remove(tasks, task(0, "-"))
+    assert tasks.exists("marathon.slave")
+    remove(tasks, task(1, "-"))
+    assert not tasks.exists("marathon.slave")
+    assert not tasks.exists("marathon")
