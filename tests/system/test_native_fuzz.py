@@ -16,7 +16,7 @@ from tests.native.build import CORE, FUZZED, compile_core, compile_harness, need
 
 CORPUS = Path(__file__).resolve().parent.parent / "fuzz" / "corpus"
 HARNESSES = {"fuzz_packets": "native-packets", "fuzz_store": "native-store"}
-SECONDS, SEED = (600, 0) if os.environ.get("PHAROS_SOAK") else (20, 1)  # 0: libFuzzer takes one and tells it
+SECONDS, SEED = (600, 0) if os.environ.get("PHAROS_SOAK") else (10, 1)  # 0: libFuzzer takes one and tells it
 LONGEST = 1200
 
 
