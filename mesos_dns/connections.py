@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 from collections import Counter, OrderedDict
-from typing import Protocol
+from typing import Any, Protocol
 
 from mesos_dns.config import DnsConfig
 from mesos_dns.respond import DnsCounters
@@ -172,3 +173,11 @@ class Connections:
         else:
             pause = min(pause, _SOON)
         self._timer = self._loop.call_later(pause, self._sweep)
+
+
+def packed_client(peer: tuple[Any, ...]) -> bytes:
+    """A client's address in 4 or 16 octets. Not kept like those of tasks: anybody may send from any address."""
+    host = peer[0]
+    if ":" in host:
+        return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return socket.inet_aton(host)

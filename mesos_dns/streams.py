@@ -14,9 +14,8 @@ import ssl
 from typing import Any
 
 from mesos_dns.config import DnsConfig
-from mesos_dns.connections import Connections
+from mesos_dns.connections import Connections, packed_client
 from mesos_dns.forward import Forwarder
-from mesos_dns.names import packed
 from mesos_dns.respond import Responder
 from mesos_dns.tcp import Shared, TcpConnection
 from mesos_dns.tls import server_context
@@ -96,7 +95,7 @@ class Streams:
 
     def accepted(self, sock: socket.socket, peer: tuple[Any, ...]) -> None:
         """A TLS client connected: give it a place and begin the handshake, or close."""
-        connection = TcpConnection(self._shared, "tls", packed(peer[0].partition("%")[0]))
+        connection = TcpConnection(self._shared, "tls", packed_client(peer))
         if self._context is None or not self.connections.joined(connection):
             sock.close()
             return

@@ -11,9 +11,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, cast
 
-from mesos_dns.connections import Connections
+from mesos_dns.connections import Connections, packed_client
 from mesos_dns.forward import Forwarder
-from mesos_dns.names import packed
 from mesos_dns.respond import Forward, Responder
 from mesos_dns.transfer import Transfer, Transfers
 
@@ -44,7 +43,7 @@ class Shared:
 class TcpConnection(asyncio.BufferedProtocol):
     """See the module. Questions are answered out of order where that is sooner (RFC 7766 §6.2.1.1).
 
-    By TCP it asks for its place once it is open; by TLS it has it before the handshake, see `tls_listener`.
+    By TCP it asks for its place once it is open; by TLS it has it before the handshake, see `streams`.
     """
 
     __slots__ = (
@@ -89,7 +88,7 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._transport.set_read_buffer_limits(_READ)  # type: ignore[attr-defined]  # of TLS transports alone
             return
         peer = transport.get_extra_info("peername")
-        self.client = packed(peer[0].partition("%")[0]) if peer else b""
+        self.client = packed_client(peer) if peer else b""
         if not peer or not self._shared.connections.joined(self):
             self._counted = True
             self._shared.connections.ending(self)

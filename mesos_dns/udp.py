@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
+from mesos_dns.connections import packed_client
 from mesos_dns.forward import Forwarder
 from mesos_dns.query_log import log_query
 from mesos_dns.respond import Forward, Responder
@@ -171,7 +172,7 @@ class UdpListener:
                 return
             except OSError:  # a previous answer's ICMP error is reported here
                 continue
-            reply = decide(packet, "udp", _packed(client))
+            reply = decide(packet, "udp", packed_client(client))
             if isinstance(reply, bytes):
                 with contextlib.suppress(OSError):
                     send(reply, socket.MSG_DONTWAIT, client)
@@ -191,7 +192,7 @@ class UdpListener:
                 for level, kind, data in ancillary
                 if kind in (_IP_PKTINFO, _IPV6_PKTINFO)
             ]
-            reply = self._responder.decide(packet, "udp", _packed(client))
+            reply = self._responder.decide(packet, "udp", packed_client(client))
             if isinstance(reply, bytes):
                 with contextlib.suppress(OSError):
                     self.socket.sendmsg([reply], source, socket.MSG_DONTWAIT, client)
@@ -226,14 +227,6 @@ def _client_of(header: bytes) -> bytes:
     """The packed address in a worker's message: behind 4 octets, a struct sockaddr_in or sockaddr_in6."""
     family = int.from_bytes(header[4:6], sys.byteorder)
     return header[8:12] if family == socket.AF_INET else header[12:28]
-
-
-def _packed(client: tuple[str, int]) -> bytes:
-    """A client's address in 4 or 16 octets."""
-    host = client[0]
-    if ":" in host:
-        return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    return socket.inet_aton(host)
 
 
 def _source(kind: int, data: bytes) -> bytes:
