@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
-from agent.sections import AdminConfig, Config
+from agent import check_l4, check_l7, check_marathon, check_resolver
+from agent.check_values import (
+    NO_PORT,
+    is_host,
+    is_inside,
+    is_loopback,
+    is_own,
+    listen_problems,
+    name_problems,
+    pair_problems,
+    server_problems,
+    unreadable,
+)
+from agent.sections import Config
 from mesos_dns.config import (
-    ApiConfig,
     DnsConfig,
     Duration,
     MesosConfig,
@@ -26,15 +37,18 @@ from mesos_dns.config import (
 from mesos_dns.connections import files_for_connections
 from mesos_dns.cookies import read_secrets
 from mesos_dns.fastpath import MOST_WORKERS
+from mesos_dns.toml_tables import Problem
 from mesos_dns.zookeeper_target import check_path, parse_hosts, parse_zk_url
 
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
-_MAX_NAME = 253  # characters without the trailing dot: 255 octets on the wire (RFC 1035 §2.3.4)
-_NO_PORT = -1
 _LONGEST = 10 * 365 * 86400.0
 _MAY_BE_ZERO = frozenset(
     {
         "drain_timeout",
+        "l4.drain_timeout",
+        "l4.tcp_fin_timeout",
+        "l4.tcp_timeout",
+        "l4.udp_timeout",
+        "l7.slow_start",
         "mesos.resync",
         "mesos.reregister_timeout",
         "serversets.hold",
@@ -42,16 +56,6 @@ _MAY_BE_ZERO = frozenset(
         "state.max_age",
     }
 )
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """One thing that is wrong: the key's path ("dns.forward[1]", "" for the file) and what was expected."""
-
-    path: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.text}" if self.path else self.text
 
 
 def problems(config: Config) -> Iterator[Problem]:
@@ -64,10 +68,14 @@ def problems(config: Config) -> Iterator[Problem]:
         yield from _serversets(config.serversets, config.zookeeper is not None)
     if config.dns is not None:
         yield from _dns(config.dns)
+    yield from check_resolver.problems(config)
+    yield from check_l4.problems(config)
+    yield from check_marathon.problems(config)
+    yield from check_l7.problems(config)
     for section, part in (("api", config.api), ("admin", config.admin)):
         if part is not None:
-            yield from _listen(f"{section}.listen", part.listen)
-            yield from _pair(section, part)
+            yield from listen_problems(f"{section}.listen", part.listen)
+            yield from pair_problems(section, part)
     if config.api is not None and config.api.client_ca_file and not config.api.cert_file:
         yield Problem("api.client_ca_file", "client certificates need TLS: set cert_file and key_file too")
     yield from _clashes(config)
@@ -78,26 +86,36 @@ def file_problems(config: Config) -> Iterator[Problem]:
     """Files that are named and can't be read."""
     for section, keys in (
         ("mesos", ("ca_file", "cert_file", "key_file", "secret_file", "iam_config_file")),
+        ("marathon", ("ca_file", "cert_file", "key_file", "secret_file", "iam_config_file")),
         ("zookeeper", ("ca_file", "cert_file", "key_file", "secret_file")),
         ("dns", ("cert_file", "key_file")),
+        ("resolver", ("upstream_ca_file",)),
+        ("relay", ("ca_file", "cert_file", "key_file", "token_file")),
         ("api", ("cert_file", "key_file", "client_ca_file", "token_file")),
         ("admin", ("cert_file", "key_file", "token_file")),
     ):
         part = getattr(config, section)
         for key in keys if part is not None else ():
             name = getattr(part, key)
-            if name and (fault := _unreadable(name)):
+            if name and (fault := unreadable(name)):
                 yield Problem(f"{section}.{key}", f"can't read {name!r}: {fault}")
     if config.dns is not None and config.dns.cookie_secret_file:
         yield from _cookie_secrets(config.dns.cookie_secret_file)
+    yield from check_l7.file_problems(config)
 
 
 def advice(config: Config) -> Iterator[Problem]:
     """What works, and is seldom meant."""
-    if config.mesos is None and config.serversets is None and config.file is None:
-        yield Problem("", "neither [mesos], [serversets] nor [file]: there is nothing to learn names from")
-    if config.dns is None and config.api is None:
-        yield Problem("", "neither [dns] nor [api]: nobody can ask for names")
+    sources = (config.mesos, config.marathon, config.serversets, config.file, config.relay)
+    if all(source is None for source in sources):
+        text = "neither [mesos], [marathon], [serversets], [file] nor [relay]: there is nothing to learn names from"
+        yield Problem("", text)
+    if config.dns is None and config.resolver is None and config.api is None and config.l7 is None:
+        yield Problem("", "neither [dns], [resolver] nor [api]: nobody can ask for names")
+    yield from check_resolver.advice(config)
+    yield from check_l4.advice(config)
+    yield from check_marathon.advice(config)
+    yield from check_l7.advice(config)
     if config.file is not None and not config.file.paths:
         yield Problem("file.paths", "is empty: [file] has no effect")
     if config.mesos is not None:
@@ -105,7 +123,7 @@ def advice(config: Config) -> Iterator[Problem]:
             yield Problem("mesos.zk", "holds a password: move the URL to a file of mode 0600 and set file:///PATH")
         if not config.mesos.tls_verify:
             yield Problem("mesos.tls_verify", "is off: whoever can answer in a master's place decides every name")
-    if config.admin is not None and not config.admin.token_file and not all(map(_is_loopback, config.admin.listen)):
+    if config.admin is not None and not config.admin.token_file and not all(map(is_loopback, config.admin.listen)):
         yield Problem("admin.listen", "other machines can reach it and no token_file is set")
     if config.dns is not None and config.dns.tcp_clients > (room := files_for_connections(hard=True)):
         text = f"is more than the open files of this process are enough for; {room} are used (ulimit -Hn, LimitNOFILE=)"
@@ -133,13 +151,13 @@ def _mesos(mesos: MesosConfig) -> Iterator[Problem]:
         path = f"mesos.masters[{index}]"
         scheme, separator, rest = text.rpartition("://")
         try:
-            host, port = host_port(rest.removesuffix("/"), _NO_PORT)
+            host, port = host_port(rest.removesuffix("/"), NO_PORT)
         except ValueError:
-            host, port = "", _NO_PORT
+            host, port = "", NO_PORT
         plain = not separator or scheme in ("http", "https")
         if "@" in rest:  # not shown: what stands before it is a secret
             yield Problem(path, "credentials don't belong here: set auth, principal and secret_file")
-        elif not plain or not host or rest.startswith(":") or port < 1 or not _is_host(host):
+        elif not plain or not host or rest.startswith(":") or port < 1 or not is_host(host):
             yield Problem(path, f"expected HOST:PORT or http(s)://HOST:PORT, got {text!r}")
         elif (host.lower(), port) in seen:
             yield Problem(path, f"{text!r} is listed twice; the order of the masters numbers master0, master1, …")
@@ -148,7 +166,7 @@ def _mesos(mesos: MesosConfig) -> Iterator[Problem]:
     yield from _credentials("mesos", mesos, ("basic",))
     if mesos.auth == "iam" and not mesos.iam_config_file:
         yield Problem("mesos.iam_config_file", 'auth = "iam" needs the service account file')
-    yield from _pair("mesos", mesos)
+    yield from pair_problems("mesos", mesos)
 
 
 def _zk_url(path: str, text: str) -> Iterator[Problem]:
@@ -168,7 +186,7 @@ def _zookeeper(section: ZooKeeperConfig) -> Iterator[Problem]:
     for index, text in enumerate(section.hosts):
         try:
             ((host, _),) = parse_hosts([text])
-            legal = _is_host(host)
+            legal = is_host(host)
         except ValueError:
             legal = False
         if not legal:
@@ -178,7 +196,7 @@ def _zookeeper(section: ZooKeeperConfig) -> Iterator[Problem]:
     except ValueError as error:
         yield Problem("zookeeper.root", str(error))
     yield from _credentials("zookeeper", section, ("digest", "sasl"))
-    yield from _pair("zookeeper", section)
+    yield from pair_problems("zookeeper", section)
     if not section.tls and (section.ca_file or section.cert_file):
         yield Problem("zookeeper.tls", "ca_file and cert_file are for TLS: set tls = true")
 
@@ -195,7 +213,7 @@ def _serversets(section: ServersetsConfig, has_zookeeper: bool) -> Iterator[Prob
             check_path(root)
         except ValueError as error:
             yield Problem(path, str(error))
-        yield from _name(path, suffix)
+        yield from name_problems(path, suffix)
 
 
 def _credentials(name: str, section: MesosConfig | ZooKeeperConfig, methods: tuple[str, ...]) -> Iterator[Problem]:
@@ -209,9 +227,9 @@ def _credentials(name: str, section: MesosConfig | ZooKeeperConfig, methods: tup
 
 
 def _dns(dns: DnsConfig) -> Iterator[Problem]:
-    yield from _listen("dns.listen", dns.listen)
-    yield from _listen("dns.tls_listen", dns.tls_listen)
-    yield from _pair("dns", dns)
+    yield from listen_problems("dns.listen", dns.listen)
+    yield from listen_problems("dns.tls_listen", dns.tls_listen)
+    yield from pair_problems("dns", dns)
     if dns.workers * len(dns.listen) > MOST_WORKERS:
         text = f"for each of {len(dns.listen)} addresses is more than {MOST_WORKERS} processes in all"
         yield Problem("dns.workers", text)
@@ -219,14 +237,14 @@ def _dns(dns: DnsConfig) -> Iterator[Problem]:
         yield Problem("dns.cert_file", "tls_listen needs a certificate: set cert_file and key_file")
     for key, name in (("domain", dns.domain), ("soa_mname", dns.soa_mname), ("soa_rname", dns.soa_rname)):
         if name:
-            yield from _name(f"dns.{key}", name)
+            yield from name_problems(f"dns.{key}", name)
     if dns.directory:
-        yield from _name("dns.directory", dns.directory)
+        yield from name_problems("dns.directory", dns.directory)
         for zone in (f"dcos.{dns.directory}", f"mesos.{dns.directory}"):
-            if _inside(dns.domain, zone) or _inside(zone, dns.domain):
+            if is_inside(dns.domain, zone) or is_inside(zone, dns.domain):
                 yield Problem("dns.directory", f"its zone {zone!r} overlaps with domain {dns.domain!r}")
-    yield from _servers("dns.forward", dns.forward)
-    yield from _servers("dns.notify", dns.notify)
+    yield from server_problems("dns.forward", dns.forward)
+    yield from server_problems("dns.notify", dns.notify)
     for index, text in enumerate(dns.transfer):
         try:
             ipaddress.ip_network(text, strict=False)
@@ -234,48 +252,21 @@ def _dns(dns: DnsConfig) -> Iterator[Problem]:
             yield Problem(f"dns.transfer[{index}]", f"expected an IP address or network, got {text!r}")
     for zone, servers in dns.zones.items():
         path = f"dns.zones.{json.dumps(zone, ensure_ascii=False)}"
-        yield from _name(path, zone)
-        if _inside(zone, dns.domain):
+        yield from name_problems(path, zone)
+        if is_inside(zone, dns.domain):
             yield Problem(path, f"lies in domain {dns.domain!r}, which is answered here")
         if not servers:
             yield Problem(path, "expected at least one IP[:PORT]")
-        yield from _servers(path, servers)
+        yield from server_problems(path, servers)
     for path, server in [("dns.forward", server) for server in dns.forward] + [
         (f"dns.zones.{json.dumps(zone, ensure_ascii=False)}", server)
         for zone, list_ in dns.zones.items()
         for server in list_
     ]:
-        if _is_own(server, dns.listen):
+        if is_own(server, dns.listen):
             yield Problem(path, f"{server!r} is listened on here: questions would go round in a circle")
     if len(set(dns.ip_sources)) != len(dns.ip_sources):
         yield Problem("dns.ip_sources", f"a source is listed twice in {list(dns.ip_sources)}")
-
-
-def _listen(path: str, listen: Sequence[str]) -> Iterator[Problem]:
-    for index, text in enumerate(listen):
-        try:
-            host, port = host_port(text, _NO_PORT)
-            ipaddress.ip_address(host)
-        except ValueError:
-            port = _NO_PORT
-        if port == _NO_PORT:
-            yield Problem(f"{path}[{index}]", f"expected IP:PORT, [IPv6]:PORT or :PORT, got {text!r}")
-
-
-def _servers(path: str, servers: Sequence[str]) -> Iterator[Problem]:
-    seen: set[tuple[str, int]] = set()
-    for index, text in enumerate(servers):
-        try:
-            host, port = host_port(text, 53)
-            known = (str(ipaddress.ip_address(host)), port)
-            legal = port > 0 and (text.startswith("::") or not text.startswith(":"))
-        except ValueError:
-            known, legal = (text, 0), False
-        if not legal:
-            yield Problem(f"{path}[{index}]", f"expected IP or IP:PORT, got {text!r}")
-        elif known in seen:
-            yield Problem(f"{path}[{index}]", f"{text!r} is listed twice")
-        seen.add(known)
 
 
 def _clashes(config: Config) -> Iterator[Problem]:
@@ -284,6 +275,7 @@ def _clashes(config: Config) -> Iterator[Problem]:
     http.append(("admin.listen", config.admin.listen if config.admin else ()))
     dns = [("dns.listen", config.dns.listen if config.dns else ())]
     dns.append(("dns.tls_listen", config.dns.tls_listen if config.dns else ()))
+    dns.append(("resolver.listen", config.resolver.listen if config.resolver else ()))
     for group in (http, dns):
         taken: dict[tuple[str, int], str] = {}
         for path, listen in group:
@@ -310,66 +302,6 @@ def _durations(prefix: str, part: msgspec.Struct) -> Iterator[Problem]:
             yield Problem(path, "expected more than zero")
 
 
-def _pair(section: str, part: MesosConfig | ZooKeeperConfig | DnsConfig | ApiConfig | AdminConfig) -> Iterator[Problem]:
-    if bool(part.cert_file) != bool(part.key_file):
-        missing, given = ("key_file", "cert_file") if part.cert_file else ("cert_file", "key_file")
-        yield Problem(f"{section}.{missing}", f"{given} is set: cert_file and key_file go together")
-
-
-def _name(path: str, name: str) -> Iterator[Problem]:
-    if len(name) > _MAX_NAME or not all(map(_LABEL.fullmatch, name.split("."))):
-        hint = "; leave out the trailing dot" if name.endswith(".") and len(name) > 1 else ""
-        yield Problem(path, f"expected a DNS name (labels of 1 to 63 letters, digits, '-' and '_'), got {name!r}{hint}")
-
-
-def _inside(name: str, zone: str) -> bool:
-    return f".{name}".lower().endswith(f".{zone}".lower())
-
-
-def _is_host(host: str) -> bool:
-    """An IP address, or a host name that is no broken IPv4 address ("10.0.0.300")."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return all(map(_LABEL.fullmatch, _labels(host))) and not host.replace(".", "").isdigit()
-    return True
-
-
-def _labels(host: str) -> Iterable[str]:
-    return host.removesuffix(".").split(".")
-
-
-def _is_own(server: str, listen: Sequence[str]) -> bool:
-    """True when a DNS server's address is one that we listen on, by itself or as a wildcard's 127.0.0.1 or ::1.
-
-    Beside a wildcard other loopback addresses may well be another server's: 127.0.0.11 is the engine's in containers,
-    127.0.0.53 systemd-resolved's.
-    """
-    try:
-        host, port = host_port(server, 53)
-        address = ipaddress.ip_address(host)
-        own = [(ipaddress.ip_address(name), number) for name, number in (host_port(text, 53) for text in listen)]
-    except ValueError:  # said elsewhere
-        return False
-    if server.startswith(":") and not server.startswith("::"):  # no address at all: said elsewhere
-        return False
-    return any(
-        number == port
-        and (
-            name == address
-            or (name.is_unspecified and name.version == address.version and str(address) in {"127.0.0.1", "::1"})
-        )
-        for name, number in own
-    )
-
-
-def _is_loopback(text: str) -> bool:
-    try:
-        return ipaddress.ip_address(host_port(text)[0]).is_loopback
-    except ValueError:
-        return False
-
-
 def _cookie_secrets(name: str) -> Iterator[Problem]:
     """A file of secrets that can't be read or holds something else. Nothing in it is shown."""
     try:
@@ -378,13 +310,3 @@ def _cookie_secrets(name: str) -> Iterator[Problem]:
         yield Problem("dns.cookie_secret_file", f"can't read {name!r}: {error.strerror or error}")
     except ValueError as error:
         yield Problem("dns.cookie_secret_file", str(error))
-
-
-def _unreadable(name: str) -> str:
-    """Why a file can't be read, "" when it can."""
-    try:
-        with open(name, "rb") as file:
-            file.read(1)
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""

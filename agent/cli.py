@@ -63,6 +63,7 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     _add_run(verbs)
     _add_asking(verbs)
     _add_import(verbs)
+    _add_resolv_conf(verbs)
     _add_demo(verbs, verb, "simulate", "run a simulated Mesos master and Marathon on loopback")
     version = verbs.add_parser("version", help="print the version")
     version.add_argument("--json", action="store_true", help="print JSON")
@@ -90,6 +91,15 @@ def _add_asking(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     tasks = verbs.add_parser("tasks", help="the tasks that a running Pharos knows")
     tasks.add_argument("app", nargs="?", metavar="APP", help="only this app: a task name, or Marathon's /app/id")
     tasks.set_defaults(does=("agent.commands_ask", "tasks"))
+    vips = verbs.add_parser("vips", help="the virtual IPs that a running Pharos knows; 1 when one has failed")
+    vips.add_argument("name", nargs="?", metavar="NAME", help="only this one: a name (also with its zone) or address")
+    vips.set_defaults(does=("agent.commands_vips", "vips"))
+    routes = verbs.add_parser(
+        "routes", help="the routes of a running edge; with HOST and PATH: which one wins, and why"
+    )
+    routes.add_argument("host", nargs="?", metavar="HOST", help="a host name, or a URL for its host and path")
+    routes.add_argument("path", nargs="?", metavar="PATH", help="the path of a request")
+    routes.set_defaults(does=("agent.commands_routes", "routes"))
     resolve = verbs.add_parser("resolve", help="ask a running Pharos by DNS")
     resolve.add_argument("name", metavar="NAME", help="a name, or an address for its PTR")
     resolve.add_argument("type", nargs="?", metavar="TYPE", help="A (the default), AAAA, SRV, …, TYPE123")
@@ -97,11 +107,11 @@ def _add_asking(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         "--server", metavar="ADDR:PORT", default="", help="this DNS server, instead of the one in /status"
     )
     resolve.set_defaults(does=("agent.commands_resolve", "resolve"))
-    for command in (status, tasks, resolve):
+    for command in (status, tasks, vips, routes, resolve):
         _add_url(command, "--api", "PHAROS_API", API, "the lookup API")
     for command in (status, resolve):
         _add_url(command, "--admin", "PHAROS_ADMIN", ADMIN, "the [admin] address")
-    for command in (status, tasks, resolve):
+    for command in (status, tasks, vips, routes, resolve):
         command.add_argument("--json", action="store_true", help="print JSON")
         for option, holds in _ACCESS.items():
             command.add_argument(option, default="", metavar="FILE", help=holds)
@@ -122,6 +132,28 @@ def _add_import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     )
     mesos_dns.add_argument("file", type=Path, metavar="CONFIG.json")
     mesos_dns.set_defaults(does=("agent.commands_local", "import_mesos_dns"))
+    # No word is an option of this command: all belong to marathon-lb, whether "--" stands before them or not.
+    marathon_lb = peer.add_parser(
+        "marathon-lb",
+        prefix_chars="\0",
+        add_help=False,
+        help="from its command line; what has no equivalent is a comment and a warning",
+    )
+    marathon_lb.add_argument("flags", nargs=argparse.REMAINDER, metavar="-- FLAGS…")
+    marathon_lb.set_defaults(does=("agent.commands_local", "import_marathon_lb"))
+
+
+def _add_resolv_conf(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    node = verbs.add_parser("resolv-conf", help="the file that [resolver] resolv_conf keeps")
+    actions = node.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in (
+        ("status", "who is asked now, and what the original says"),
+        ("restore", "put the original back, if no Pharos runs"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="the TOML file")
+        action.add_argument("--json", action="store_true", help="print JSON")
+        action.set_defaults(does=("agent.commands_resolv_conf", name))
 
 
 def _add_demo(verbs: _Verbs[argparse.ArgumentParser], verb: str, name: str, help_text: str) -> None:

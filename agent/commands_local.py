@@ -31,12 +31,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_config(args: argparse.Namespace) -> int:
-    """`pharos check-config -c FILE`: whether `run` and a reload would take the file, and what it turns on."""
+    """`pharos check-config -c FILE`: whether `run` and a reload would take the file, and what it turns on.
+
+    A watched file that is bad is a problem here: `run` starts without it and says so."""
     from agent import config
     from agent.sections import ROLES
 
     try:
-        loaded = config.load(args.config)
+        loaded = config.load(args.config, watched=True)
     except config.ConfigError as error:
         if args.json:
             problems = [{"path": problem.path, "text": problem.text} for problem in error.problems]
@@ -73,6 +75,21 @@ def import_mesos_dns(args: argparse.Namespace) -> int:
         return _refused(error)
     for warning in result.warnings:
         print(f"{args.file}: warning: {warning}", file=sys.stderr)
+    sys.stdout.write(result.toml)
+    return 0
+
+
+def import_marathon_lb(args: argparse.Namespace) -> int:
+    """`pharos import marathon-lb -- FLAGS…`: as `import_mesos_dns`, from a command line."""
+    from agent import config
+    from agent.import_marathon_lb import NAME, convert
+
+    try:
+        result = convert(args.flags)
+    except config.ConfigError as error:
+        return _refused(error)
+    for warning in result.warnings:
+        print(f"{NAME}: warning: {warning}", file=sys.stderr)
     sys.stdout.write(result.toml)
     return 0
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from dnslib import EDNS0, QTYPE, RCODE, DNSHeader, DNSQuestion, DNSRecord
 from dnslib.dns import DNSError
@@ -27,12 +28,13 @@ _PAYLOAD = 1232
 
 
 class Exchange(NamedTuple):
-    """An answer, and how it came."""
+    """An answer, how it came, and what the server says of where it has it from (None: it was not asked)."""
 
     reply: DNSRecord
     server: str
     transport: str
     seconds: float
+    told: dict[str, Any] | None = None
 
 
 def resolve(args: argparse.Namespace) -> int:
@@ -44,6 +46,8 @@ def resolve(args: argparse.Namespace) -> int:
         print(f"pharos resolve: {error}", file=sys.stderr)
         return 2
     exchange = ask(query, server)
+    if not args.server:
+        exchange = exchange._replace(told=told_origin(args, query))
     print(json.dumps(as_json(exchange), indent=2) if args.json else "\n".join(as_text(exchange)))
     return 0 if exchange.reply.header.rcode == RCODE.NOERROR else 1
 
@@ -68,6 +72,18 @@ def question(name: str, kind: str | None) -> DNSRecord:
     return query
 
 
+def told_origin(args: argparse.Namespace, query: DNSRecord) -> dict[str, Any] | None:
+    """What `[admin]` says of where the answer comes from; None where nobody can be asked."""
+    words = urlencode({"name": str(query.q.qname), "type": query.q.qtype})
+    try:
+        found = Client(args.admin, access(args)).get(f"/v1/origin?{words}").value
+    except BadOption:
+        raise
+    except ClientError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def dns_address(args: argparse.Namespace) -> tuple[str, int]:
     """Where the running Pharos serves DNS, as its /status says. Raises ClientError."""
     faults = []
@@ -83,16 +99,16 @@ def dns_address(args: argparse.Namespace) -> tuple[str, int]:
         if found:
             host, port = host_port(found[0], 53)
             return (client.host if ipaddress.ip_address(host).is_unspecified else host), port
-        faults.append(f"{url}/status names no DNS address: is [dns] on?")
+        faults.append(f"{url}/status names no DNS address: is [dns] or [resolver] on?")
     raise ClientError("\n".join([*faults, "turn [admin] on, or name the DNS server with --server ADDR:PORT"]))
 
 
 def _dns_addresses(value: Any) -> Iterable[str]:
-    part = value.get("dns") if isinstance(value, dict) else None
-    addresses = part.get("addresses") if isinstance(part, dict) else None
-    for address in addresses if isinstance(addresses, list) else ():
-        if isinstance(address, str):
-            yield address
+    """The resolver's first: it answers for every name."""
+    for section, key in (("resolver", "listen"), ("dns", "addresses")):
+        part = value.get(section) if isinstance(value, dict) else None
+        addresses = part.get(key) if isinstance(part, dict) else None
+        yield from (each for each in (addresses if isinstance(addresses, list) else ()) if isinstance(each, str))
 
 
 def ask(query: DNSRecord, server: tuple[str, int]) -> Exchange:
@@ -158,6 +174,25 @@ def origin(reply: DNSRecord) -> str:
     return "its own names" if reply.header.aa else "forwarded"
 
 
+def said(exchange: Exchange) -> str:
+    """The origin in words."""
+    told = exchange.told
+    if told is None or exchange.reply.header.rcode == RCODE.REFUSED:
+        return origin(exchange.reply)
+    zone = safe(str(told.get("zone", "")))
+    if told.get("source") == "zone":
+        return f"{origin(exchange.reply)} (zone {zone})"
+    if told.get("source") == "cache":
+        age, lifetime = told.get("age"), told.get("lifetime")
+        if not isinstance(age, int | float) or not isinstance(lifetime, int | float):
+            return origin(exchange.reply)
+        left = "past its time" if told.get("stale") else f"for {lifetime - age:.0f} s more"
+        return f"cache, {left}, {age:.0f} s ago from {safe(str(told.get('upstream')))} (zone {zone})"
+    servers = told.get("upstreams")
+    names = ", ".join(safe(str(each)) for each in servers) if isinstance(servers, list) else ""
+    return f"{origin(exchange.reply)}, servers {names or 'none'} (zone {zone})"
+
+
 def as_text(exchange: Exchange) -> list[str]:
     """Lines: the records, then one that says how the answer came."""
     reply = exchange.reply
@@ -165,7 +200,7 @@ def as_text(exchange: Exchange) -> list[str]:
     lines = table(["NAME", "TTL", "TYPE", "DATA"], rows) if rows else []
     code = "NODATA" if not rows and reply.header.rcode == RCODE.NOERROR else _code_name(reply.header.rcode)
     how = f"{exchange.server} over {exchange.transport} in {exchange.seconds * 1000:.1f} ms"
-    return [*lines, f"{code} for {safe(str(reply.q.qname))} {_type_name(reply.q.qtype)}: {origin(reply)}, from {how}"]
+    return [*lines, f"{code} for {safe(str(reply.q.qname))} {_type_name(reply.q.qtype)}: {said(exchange)}, from {how}"]
 
 
 def as_json(exchange: Exchange) -> dict[str, Any]:
@@ -178,6 +213,7 @@ def as_json(exchange: Exchange) -> dict[str, Any]:
         "rcode": _code_name(reply.header.rcode),
         "authoritative": bool(reply.header.aa),
         "origin": origin(reply),
+        **({"told": exchange.told} if exchange.told is not None else {}),
         **{
             section: [
                 {"name": str(rr.rname), "ttl": rr.ttl, "type": _type_name(rr.rtype), "data": str(rr.rdata)}

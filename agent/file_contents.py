@@ -1,6 +1,7 @@
 """What is in the files that the configuration names: certificates, keys, tokens and accounts that can be used.
 
-Each is read as its user reads it, so that `check-config` and a reload refuse what would fail later.
+Each is read as its user reads it, so that `check-config` and a reload refuse what would fail later. Files that are
+watched are for `check-config` alone: a running Pharos keeps what they last said well.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.checks import Problem
 from agent.sections import AdminConfig, Config
 from agent.zookeeper_sessions import FILE, read_url
-from mesos_dns.config import ApiConfig, DnsConfig, MesosConfig, ZooKeeperConfig, first_line
+from mesos_dns.config import ApiConfig, DnsConfig, MarathonConfig, MesosConfig, ZooKeeperConfig, first_line
+from mesos_dns.toml_tables import Problem, TomlError, read
 
 
 def content_problems(config: Config) -> Iterator[Problem]:
     """Files that can be read and hold something else than they should. Reads them (blocks)."""
     if config.mesos is not None:
-        yield from _mesos(config.mesos)
+        yield from _orchestrator("mesos", config.mesos)
         yield from _zk_file("mesos.zk", config.mesos.zk)
+    if config.marathon is not None:
+        yield from _orchestrator("marathon", config.marathon)
     if config.serversets is not None:
         yield from _zk_file("serversets.zk", config.serversets.zk)
     if config.zookeeper is not None:
@@ -33,21 +36,34 @@ def content_problems(config: Config) -> Iterator[Problem]:
             yield from _listener(section, part)
 
 
-def _mesos(mesos: MesosConfig) -> Iterator[Problem]:
-    yield from _authorities("mesos.ca_file", mesos.ca_file)
-    yield from _key_pair("mesos", mesos)
-    yield from _secret("mesos", mesos)
-    if mesos.auth == "iam":
+def watched_problems(config: Config) -> Iterator[Problem]:
+    """Files that a running Pharos watches, and whose bad edits it survives, that are bad now. Reads them (blocks)."""
+    if config.l4 is not None and config.l4.vip_file:
+        from lb4.vip_file import read_vips
+
+        name = config.l4.vip_file
+        try:
+            read_vips(read(Path(name)), name)
+        except TomlError as error:
+            for problem in error.problems:
+                yield Problem("l4.vip_file", f"{name}: {problem}")
+
+
+def _orchestrator(section: str, part: MesosConfig | MarathonConfig) -> Iterator[Problem]:
+    yield from _authorities(f"{section}.ca_file", part.ca_file)
+    yield from _key_pair(section, part)
+    yield from _secret(section, part)
+    if part.auth == "iam":
         from mesos_dns.sources.mesos_auth import AuthError, read_account, sign_login
 
         try:
-            account = read_account(mesos.iam_config_file)
+            account = read_account(part.iam_config_file)
             sign_login(account.uid, account.private_key, 0)
         except AuthError as error:
-            yield Problem("mesos.iam_config_file", str(error))
+            yield Problem(f"{section}.iam_config_file", str(error))
 
 
-def _secret(section: str, part: MesosConfig | ZooKeeperConfig) -> Iterator[Problem]:
+def _secret(section: str, part: MesosConfig | MarathonConfig | ZooKeeperConfig) -> Iterator[Problem]:
     if part.secret_file and not _first_line(part.secret_file):
         yield Problem(f"{section}.secret_file", f"{part.secret_file!r} has no secret in its first line (UTF-8)")
 
@@ -84,7 +100,7 @@ def _authorities(path: str, name: str) -> Iterator[Problem]:
 
 
 def _key_pair(
-    section: str, part: MesosConfig | ZooKeeperConfig | DnsConfig | ApiConfig | AdminConfig
+    section: str, part: MesosConfig | MarathonConfig | ZooKeeperConfig | DnsConfig | ApiConfig | AdminConfig
 ) -> Iterator[Problem]:
     try:
         if part.cert_file and part.key_file:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import ssl
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import cast
 
@@ -31,10 +32,14 @@ web_response.SERVER_SOFTWARE = "pharos"  # type: ignore[attr-defined]  # importe
 _PROTOCOL_LOG = logging.getLogger(f"{__name__}.protocol")
 _PROTOCOL_LOG.setLevel(logging.CRITICAL)  # a malformed request is answered; it is no event of ours
 
-OPEN_PATHS = frozenset({"/livez", "/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/livez", "/healthz", "/readyz", "/_haproxy_health_check"})
 """Need no token: whoever restarts a process or picks one to ask has none."""
 
+ENDLESS = frozenset({"/v1/watch"})
+"""Answers that go on until one side ends them: they have limits of their own and hold up no end."""
+
 MAX_CONNECTIONS = 1000
+"""Connections of one part at most, those of followers not counted."""
 MAX_BODY = 1 << 16
 HEAD_SECONDS = 10.0
 """A new connection must have sent its first request after this time (TLS handshake: the same)."""
@@ -45,17 +50,29 @@ REQUEST_SECONDS = 300.0
 CLOSED = 499
 """Counted as status when the client went away."""
 
+_KEPT_HEADERS = ("Allow", "Retry-After", "WWW-Authenticate")
+"""Headers that a refusal keeps when it becomes plain text."""
+
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class HttpServer:
     """Both applications. Raises OSError from `start` when an address, certificate or token can't be used.
 
-    `config` is what [admin] shows; whoever changes the process' configuration in flight sets it.
+    `more` are other packages' routes of [api], `more_admin` of [admin]. `config` is what [admin] shows; whoever changes
+    the process' configuration in flight sets it.
     """
 
-    def __init__(self, context: ApiContext, config: Config) -> None:
+    def __init__(
+        self,
+        context: ApiContext,
+        config: Config,
+        more: Sequence[web.RouteDef] = (),
+        more_admin: Sequence[web.RouteDef] = (),
+    ) -> None:
         self.context = context
+        self._more = more
+        self._more_admin = more_admin
         self.config = config
         self._parts: dict[str, _Part] = {}
 
@@ -74,10 +91,10 @@ class HttpServer:
         try:
             if config.api is not None:
                 context.enumeration = config.api.enumeration
-                await self._open("api", config.api, api.routes(context), config.api.client_ca_file)
+                await self._open("api", config.api, [*api.routes(context), *self._more], config.api.client_ca_file)
             if config.admin is not None:
                 routes = http_admin.routes(context, lambda: self.config, self.part_addresses)
-                await self._open("admin", config.admin, routes)
+                await self._open("admin", config.admin, [*routes, *self._more_admin])
         except OSError:
             await self.close(0)
             raise
@@ -91,11 +108,15 @@ class HttpServer:
                 part.tls.load_cert_chain(section.cert_file, section.key_file)
 
     def drain(self) -> None:
-        """From now on /readyz says no; requests are still answered."""
+        """From now on /readyz says no and followers are sent to others; requests are still answered."""
         self.context.draining = True
+        if self.context.watch is not None:
+            self.context.watch.dismiss()
 
     async def close(self, grace: float) -> None:
-        """Take no more connections, give open requests `grace` seconds, then end."""
+        """Take no more connections, send followers away, give open requests `grace` seconds, then end."""
+        if self.context.watch is not None:
+            self.context.watch.dismiss()
         await asyncio.gather(*(part.close(grace) for part in self._parts.values()))
         self._parts.clear()
 
@@ -130,6 +151,7 @@ class _Part:
         self._token = token
         self._silent: set[asyncio.BaseProtocol] = set()
         self._open_requests = 0
+        self._endless = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._servers: list[asyncio.Server] = []
@@ -182,7 +204,7 @@ class _Part:
 
     def _connection(self) -> asyncio.BaseProtocol:
         handlers = self._runner.server
-        if handlers is None or len(handlers.connections) >= MAX_CONNECTIONS:
+        if handlers is None or len(handlers.connections) - self._endless >= MAX_CONNECTIONS:
             self._counters.connections_refused += 1
             return _Refusal()
         connection = handlers()
@@ -199,6 +221,8 @@ class _Part:
     async def _account(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Counts, limits the time, and turns errors into plain text."""
         self._silent.discard(request.protocol)
+        if _template(request) in ENDLESS:
+            return await self._account_endless(request, handler)
         self._enter(1)
         began = time.perf_counter()
         status = CLOSED
@@ -215,6 +239,22 @@ class _Part:
         finally:
             self._enter(-1)
             self._counters.count(_template(request), status, time.perf_counter() - began)
+
+    async def _account_endless(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """As `_account`, for answers that have no limit of time."""
+        began = time.perf_counter()
+        status = CLOSED
+        self._endless += 1
+        try:
+            response = await _answer(request, handler)
+            status = response.status
+            return response
+        except (ConnectionError, TimeoutError):  # the client went away, or took nothing
+            return web.Response(status=CLOSED)
+        finally:
+            self._endless -= 1
+            # How long somebody followed says nothing about how long answers take.
+            self._counters.count(_template(request), status, time.perf_counter() - began if status >= 400 else 0.0)
 
     @web.middleware
     async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -249,7 +289,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except web.HTTPException as error:
         text = "404: Page Not Found" if error.status == 404 else error.text or f"{error.status}: {error.reason}"
-        kept = {name: error.headers[name] for name in ("Allow", "WWW-Authenticate") if name in error.headers}
+        kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
         return _plain(error.status, text, kept)
     except (ConnectionError, TimeoutError):
         raise

@@ -14,6 +14,8 @@ from agent.config import Config, redacted
 from agent.sections import ROLES
 from mesos_dns.api import ApiContext, health_routes
 from mesos_dns.config import host_port_text
+from mesos_dns.counters import DnsCounters
+from mesos_dns.explain import explain
 from mesos_dns.metrics import entity_counts
 from mesos_dns.sources.counters import SourceCounters
 
@@ -50,8 +52,18 @@ def routes(
     async def show_config(request: web.Request) -> web.Response:
         return _json(redacted(config()))
 
+    async def show_origin(request: web.Request) -> web.Response:
+        name, kind = request.query.get("name", ""), request.query.get("type", "1")
+        try:
+            if not kind.isascii() or not kind.isdigit() or int(kind) > 65535:
+                raise ValueError("type: expected a number from 0 to 65535")
+            return _json(explain(context, name, int(kind)))
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=f"400: {error}") from error
+
     return [
         web.get("/", page),
+        web.get("/v1/origin", show_origin),
         web.get("/status", show_status),
         web.get("/v1/config", show_config),
         *health_routes(context),
@@ -72,6 +84,9 @@ def status(context: ApiContext, config: Config, http: dict[str, Addresses]) -> d
         "sources": [{**msgspec.to_builtins(row), **_counts(context.sources.get(row.name))} for row in standing.sources],
         "catalog": {"version": context.catalog.version, **entity_counts(context.catalog.entities())},
         "dns": _dns(context),
+        "resolver": _resolver(context),
+        "l4": context.balancing(),
+        "l7": context.edging(),
         "http": {part: texts(addresses) for part, addresses in http.items()},
     }
 
@@ -89,7 +104,8 @@ def _counts(source: object) -> dict[str, Any]:
 
 
 def _dns(context: ApiContext) -> dict[str, Any]:
-    view, counts = context.view, context.dns_counters
+    view = context.view
+    counts = DnsCounters.together([context.dns_counters, context.resolver_dns_counters])
     totals = counts.native_totals()
     return {
         "addresses": texts(context.dns_addresses()),
@@ -111,8 +127,16 @@ def _dns(context: ApiContext) -> dict[str, Any]:
                 "tasks": len(zone.tasks) if zone.tasks is not None else 0,
             }
             for zone in list(view.zones.values())
+            if not zone.alias
         ],
     }
+
+
+def _resolver(context: ApiContext) -> dict[str, Any] | None:
+    resolving = context.resolving()
+    if resolving is None:
+        return None
+    return {"listen": texts(context.resolver_addresses()), **resolving.status()}
 
 
 def _json(value: object) -> web.Response:

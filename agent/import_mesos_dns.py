@@ -6,29 +6,20 @@ Pharos' own may differ. What has no equivalent becomes a comment and a warning.
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from agent.checks import Problem
 from agent.config import ConfigError, load_text
 from agent.config import read as read_file
 from agent.mesos_dns_json import DEFAULTS, read
+from agent.toml_lines import Imported, TomlLines
 from mesos_dns.config import host_port_text
+from mesos_dns.toml_tables import Problem
 
 _PAIRED = {"mesos.cert_file": "CertFile", "mesos.key_file": "KeyFile", "mesos.iam_config_file": "IAMConfigFile"}
 """Keys that other keys ask for when they are not there."""
-
-
-class Imported(msgspec.Struct, frozen=True):
-    """The TOML text, and what the reader should know (key and text)."""
-
-    toml: str
-    warnings: tuple[Problem, ...]
 
 
 def import_file(path: Path) -> Imported:
@@ -57,7 +48,7 @@ def convert(raw: bytes, name: str, nameservers: Callable[[], Sequence[str]] | No
     try:
         load_text(toml, name)
     except ConfigError as error:
-        raise ConfigError(name, [writer.in_json(problem) for problem in error.problems]) from error
+        raise ConfigError(name, [writer.as_given(problem) for problem in error.problems]) from error
     return Imported(toml, tuple(warnings))
 
 
@@ -88,68 +79,18 @@ def _is_own(address: str) -> bool:
     return True
 
 
-class _Writer:
-    """Lines of TOML, and which JSON key each of their keys came from."""
+class _Writer(TomlLines):
+    """Lines of TOML from the values of a JSON configuration."""
 
     def __init__(self, name: str, value: dict[str, Any], given: frozenset[str], warnings: list[Problem]) -> None:
+        super().__init__(warnings)
         self.name = name
         self.value = value
         self.given = given
-        self._warnings = warnings
-        self._lines: list[str] = []
-        self._section = ""
-        self._origin = dict(_PAIRED)
+        self.origins |= _PAIRED
 
     def head(self) -> None:
         self.comment(f"From mesos-dns' {Path(self.name).name}; the key it came from stands behind each value.")
-
-    def section(self, name: str) -> None:
-        self._section = name
-        self._lines += ["", f"[{name}]"]
-
-    def put(self, key: str, value: Any, origin: str, remark: str = "") -> None:
-        """`key = value  # origin: remark`."""
-        path = f"{self._section}.{key}"
-        self._origin[path] = origin
-        behind = f"{origin}: {remark}" if remark and origin else origin or remark
-        self._lines.append(f"{key} = {_toml(value)}" + (f"  # {_one_line(behind)}" if behind else ""))
-
-    def comment(self, text: str) -> None:
-        self._lines.append(f"# {_one_line(text)}")
-
-    def blank(self) -> None:
-        self._lines.append("")
-
-    def warn(self, key: str, text: str) -> None:
-        """Say it on standard error and at this place of the file."""
-        self._warnings.append(Problem(key, text))
-        self.comment(f"{key}: {text}")
-
-    def text(self) -> str:
-        return "\n".join(self._lines) + "\n"
-
-    def in_json(self, problem: Problem) -> Problem:
-        """A problem of the TOML under the JSON key that caused it."""
-        for path in (problem.path, problem.path.partition("[")[0], ".".join(problem.path.split(".")[:2])):
-            if self._origin.get(path):
-                return Problem(self._origin[path], problem.text)
-        return problem
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _toml(value: Any) -> str:
-    """A TOML value on one line. JSON's text escapes are TOML's, except for DEL and lone surrogates."""
-    if isinstance(value, str):
-        whole = value.encode("utf-8", "replace").decode()
-        return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _mesos(out: _Writer) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from agent.checks import Problem
 from agent.config import ConfigError
+from mesos_dns.toml_tables import Problem
 
 _INT32, _UINT32 = (-(1 << 31), (1 << 31) - 1), (0, (1 << 32) - 1)
 _ANY_INT = (-(1 << 63), (1 << 63) - 1)

@@ -76,7 +76,7 @@ def type_text(kind: Any) -> str:
         return f"list of {type_text(inner[0])}"
     if origin is dict:
         return f"table of {type_text(inner[1])}"
-    return {Duration: "duration", int: "integer", bool: "boolean", str: "text"}.get(kind, str(kind))
+    return {Duration: "duration", int: "integer", float: "number", bool: "boolean", str: "text"}.get(kind, str(kind))
 
 
 def _row(field: msgspec.structs.FieldInfo) -> str:

@@ -11,26 +11,26 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from lb4.config import L4Config
+from lb7.config import L7Config
 from mesos_dns.config import (
     ApiConfig,
     DnsConfig,
     Duration,
     FileConfig,
     Listen,
+    MarathonConfig,
     MesosConfig,
+    RelayConfig,
     ServersetsConfig,
     StateConfig,
     ZooKeeperConfig,
 )
+from mesos_dns.resolver.config import ResolverConfig
 
 PLANNED = (
     "autoscale",
     "kubernetes",
-    "l4",
-    "l7",
-    "marathon",
-    "relay",
-    "resolver",
     "swarm",
 )
 """Sections that a later version will have; naming one is an error that says so."""
@@ -44,7 +44,7 @@ class AdminConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     key_file: Annotated[str, Meta(description="PEM file of the certificate's key")] = ""
     token_file: Annotated[
         str,
-        Meta(description="file with a bearer token that every request except /livez, /healthz and /readyz must carry"),
+        Meta(description="file with a bearer token that every request must carry, those for health excepted"),
     ] = ""
 
 
@@ -67,10 +67,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = "/var/lib/pharos"
     drain_timeout: Annotated[Duration, Meta(description="after SIGTERM: time for open requests to end")] = Duration(10)
     mesos: MesosConfig | None = None
+    marathon: MarathonConfig | None = None
     serversets: ServersetsConfig | None = None
     file: FileConfig | None = None
+    relay: RelayConfig | None = None
     zookeeper: ZooKeeperConfig | None = None
     dns: DnsConfig | None = None
+    resolver: ResolverConfig | None = None
+    l4: L4Config | None = None
+    l7: L7Config | None = None
     api: ApiConfig | None = None
     admin: AdminConfig | None = None
     state: StateConfig = StateConfig()
@@ -79,10 +84,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "mesos": MesosConfig,
+    "marathon": MarathonConfig,
     "serversets": ServersetsConfig,
     "file": FileConfig,
+    "relay": RelayConfig,
     "zookeeper": ZooKeeperConfig,
     "dns": DnsConfig,
+    "resolver": ResolverConfig,
+    "l4": L4Config,
+    "l7": L7Config,
     "api": ApiConfig,
     "admin": AdminConfig,
     "state": StateConfig,
@@ -90,7 +100,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 }
 """Section name → its struct, in the order in which people read them."""
 
-ROLES = ("mesos", "serversets", "file", "zookeeper", "dns", "api", "admin")
+ROLES = ("mesos", "marathon", "serversets", "file", "relay", "zookeeper", "dns", "resolver", "l4", "l7", "api", "admin")
 """Sections that are roles: absent from the file means off, and a change replaces a part of the running process."""
 
 SECRETS = frozenset({"secret"})

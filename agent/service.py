@@ -16,38 +16,53 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
 import os
 import resource
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from prometheus_client.core import Metric
 
 from agent import notify
-from agent.addresses import name_server_addresses
+from agent.background import Background
+from agent.balancing import SOURCES as L4_SOURCES
+from agent.balancing import Balancing, is_on, serves
 from agent.config import Config, ConfigError, load
+from agent.coordination import Coordination
+from agent.edging import Edging, listened_elsewhere
+from agent.heard import Heard
 from agent.http import HttpServer
 from agent.http_admin import texts
 from agent.log import setup as setup_log
+from agent.marathon_finder import MarathonFinder
+from agent.naming import SERVERS, Naming
 from agent.sections import ROLES
 from agent.zookeeper_sessions import Sessions, ensemble_target, mesos_target, serversets_target
+from lb4.api import DOCUMENTED as VIPS_DOCUMENTED
+from lb4.api import VipView
+from lb4.api import routes as vip_routes
+from lb4.metrics import L4Metrics
+from lb7.api import DOCUMENTED as ROUTES_DOCUMENTED
+from lb7.api import admin_routes
+from lb7.api import routes as edge_routes
+from lb7.metrics import L7Metrics
 from mesos_dns.api import ApiContext
-from mesos_dns.catalog import SYNC_SLICE, Catalog, Delta
+from mesos_dns.api_context import VERSION
+from mesos_dns.boot_names import BootNames, own_zones
+from mesos_dns.catalog import Catalog
 from mesos_dns.config import DnsConfig
-from mesos_dns.cookies import secrets_of
-from mesos_dns.fastpath import FastPath, fast_path
-from mesos_dns.presence import Presence
+from mesos_dns.hosts import Hosts
 from mesos_dns.publish import CatalogPublisher
-from mesos_dns.respond import DnsCounters, Responder
+from mesos_dns.resolver.host_lookup import HostLookup
 from mesos_dns.saved import SavedCatalog
-from mesos_dns.secondaries import Secondaries
 from mesos_dns.server import DnsServer
+from mesos_dns.watch import Watch
 from mesos_dns.zone import ZoneView
 from mesos_dns.zookeeper_target import Target
 
@@ -56,11 +71,8 @@ log = logging.getLogger(__name__)
 SETTLE = 600
 """Seconds in which the first snapshots are expected."""
 
-_SOURCES = ("mesos", "serversets", "file", "zookeeper")
+_SOURCES = ("mesos", "marathon", "serversets", "vip_file", "relay", "file", "zookeeper", "vips", "reachability")
 """Sources in the order of trust, by the section that turns them on (`zookeeper`: also [mesos] zk)."""
-
-_CLUSTER = ("mesos", "serversets")
-"""Sources that tell what runs in the cluster."""
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """A catalog of 100,000 tasks is long-lived and free of cycles: looking through it for garbage every
@@ -75,17 +87,32 @@ class Service:
         self.config_path = config_path
         self.started = time.time()
         self.catalog = Catalog()
-        self.dns_counters = DnsCounters()
-        self._secrets: tuple[bytes, ...] = ()
         self.sources: dict[str, Any] = {}
-        self.sessions = Sessions()
-        self.server: DnsServer | None = None
+        self._heard = Heard(self.catalog, self.sources, lambda: self.config, lambda: self.balancing.addresses_known)
+        standing = self._heard.standing
+        self.watch = Watch(self.catalog, known=self._heard.has_heard, standing=standing, version=VERSION)
+        self.balancing = Balancing(self.catalog, self._heard.known, self.watch.hearing, self.sources)
+        self.edging = Edging(self.catalog, self._heard.knows_apps)
+        self.naming = Naming(self.catalog, self._heard.known, self.balancing.names)
+        self.boot = BootNames(Path(config.state_dir) / "hosts.json")
+        self.sessions = Sessions(self.boot.resolve)
+        self.coordination = Coordination(self.sessions)
         self.saved: SavedCatalog | None = None
         self.http: HttpServer | None = None
-        self.view: ZoneView
         self.context: ApiContext
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._parts = Background()
         self._reloading = asyncio.Lock()
+        self._ended = False
+
+    @property
+    def view(self) -> ZoneView:
+        """The names that are served."""
+        return self.naming.view
+
+    @property
+    def server(self) -> DnsServer | None:
+        """The authoritative DNS server; None while `[dns]` is off."""
+        return self.naming.servers.get("dns")
 
     async def start(self) -> None:
         """Bind and start everything. Raises OSError when an address can't be bound."""
@@ -94,43 +121,51 @@ class Service:
 
     async def _start(self) -> None:
         config = self.config
-        self.view, fast, self._secrets = await self._new_view(config.dns, 0)
+        await self.naming.prepare(config)
         self.view.serial = max(self.view.serial, await self._restore(config))
-        await self._fill(self.view)
-        if config.dns is not None:
-            responder = Responder(self.view, config.dns, self.dns_counters, self._secrets, fast)
-            self.server = DnsServer(config.dns, responder)
-            await self.server.start()
-        await self._notify(config.dns)
+        await self.boot.remembered.restore()
+        self._resolve_hosts(config)
+        await self.balancing.follow()
+        await self._open_coordination(config)
+        await self.balancing.open(config, self.coordination)
+        await self.naming.start()
         self.context = self._new_context()
-        await self._start_http(config)
+        await self._start_http(config)  # before the edge, whose ports are for labels to choose
+        await self.edging.open(config.l7, listened_elsewhere(config))
         await self._start_sources(config, set(_SOURCES))
-        self._spawn("settle", self._settle())
+        self._parts.spawn("settle", self._settle())
         if self.saved is not None:
-            self._spawn("saved", self.saved.run())
-        self._spawn("staleness", self._watch_staleness())
-        self._spawn("watchdog", notify.watchdog())
+            self._parts.spawn("saved", self.saved.run())
+        self._parts.spawn("staleness", self._watch_staleness())
+        self._parts.spawn("hosts", self.boot.remembered.run())
+        self._parts.spawn("watchdog", notify.watchdog())
 
     async def stop(self) -> None:
-        """End everything, politely."""
-        grace = float(self.config.drain_timeout)
-        if self.http is not None:
-            self.http.drain()
-        for name in [name for name in self._tasks if name != "saved"]:
-            await self._end(name)
-        await self.sessions.keep(set())
-        if self.server is not None:
-            await self.server.close()
-        if self.http is not None:
-            await self.http.close(grace)
-        await self._end("saved")
-        if self.saved is not None:
-            await self.saved.save()
+        """End everything, politely. A step that fails is logged, and the others follow."""
+        self._ended = True
+        async with self._reloading:  # one that is under way ends first
+            grace = float(self.config.drain_timeout)
+            if self.http is not None:
+                self.http.drain()
+            await _step("sources", self._parts.end_all(but={"saved"}))
+            self.watch.stop()
+            edge = asyncio.create_task(_step("edge", self.edging.drain(grace)))
+            await _step("virtual IPs", self.balancing.close())
+            await _step("coordination", self.coordination.close())
+            await _step("ZooKeeper", self.sessions.keep(set()))
+            await edge  # what is let in still asks for names
+            await _step("DNS", self.naming.close())
+            await _step("hosts.json", self.boot.remembered.save())
+            if self.http is not None:
+                await _step("HTTP", self.http.close(grace))
+            await _step("catalog", self._parts.end("saved"))
+            if self.saved is not None:
+                await _step("catalog", self.saved.save())
 
     async def reload(self) -> bool:
         """Read the configuration again and replace what changed; False when it, or a part, can't be used."""
         async with self._reloading:
-            return await self._reload()
+            return not self._ended and await self._reload()
 
     async def _reload(self) -> bool:
         if self.config_path is None:
@@ -143,19 +178,60 @@ class Service:
         old = self.config
         new = self._until_restart(old, new)
         changed = {name for name in ROLES if getattr(old, name) != getattr(new, name)}
-        if await self._has_other_secrets(new.dns):
+        if await self.naming.has_other_secrets(new):
             changed.add("dns")
+        if new.l7 is not None and self.edging.workers is None:  # it could not be had the last time
+            changed.add("l7")
+        if self.http is None:  # off, or neither the last configuration nor the one before could be served
+            changed |= {name for name in ("api", "admin") if getattr(new, name) is not None}
         kept = await self._swap_sockets(old, new, changed)
         self.config = new = msgspec.structs.replace(new, **{name: getattr(old, name) for name in kept})
         if self.http is not None:
             self.http.config = new
         changed -= kept
+        await self._swap_balancing(new, changed)
         await self._restart_sources(new, changed)
+        await self._leave_balancing(new)
         if old.log != new.log:
             setup_log(new.log.level, new.log.format)
             changed.add("log")
         log.info("configuration reloaded changed=%s", ",".join(sorted(changed)) or "nothing")
         return not kept
+
+    async def _open_coordination(self, config: Config) -> None:
+        """The coordinator that addresses of virtual IPs are stored by, where they are allocated."""
+        if serves(config):
+            try:
+                await self.coordination.open(config)
+            except (OSError, ValueError) as error:
+                log.error("there is no coordination: %s", error)
+
+    async def _swap_balancing(self, config: Config, changed: set[str]) -> None:
+        """Go on as the sections say that it goes by, also where something could not be had the last time."""
+        for name in L4_SOURCES:
+            await self._parts.end(f"retire {name}")
+        if not changed & {"l4", "relay", "zookeeper"} and not self.balancing.lacks:
+            return
+        try:
+            stays = serves(config) and await self.coordination.is_for(config)
+        except (OSError, ValueError):
+            stays = False
+        await self.balancing.end_sources(config, other_coordinator=not stays)
+        if not stays:
+            await self.coordination.close()
+        await self._open_coordination(config)
+        await self.balancing.change(config, self.coordination)
+
+    async def _leave_balancing(self, config: Config) -> None:
+        """What the sources of `[l4]` said that are off now: no longer wanted, or kept until others have told it."""
+        for name in L4_SOURCES:
+            if is_on(name, config) or name not in self.catalog.sources:
+                continue
+            if config.l4 is None:
+                await self.catalog.forget(name)
+            else:
+                self.catalog.mark(name, connected=False, detail="no longer configured; another source takes over")
+                self._parts.spawn(f"retire {name}", self._retire(name))
 
     def _until_restart(self, old: Config, new: Config) -> Config:
         """`new` with the old values of what only a restart can change, which the log says."""
@@ -167,14 +243,13 @@ class Service:
     async def _swap_sockets(self, old: Config, new: Config, changed: set[str]) -> set[str]:
         """Put new DNS and HTTP in place; the sections that stay as they were, as they can't be used."""
         kept: set[str] = set()
-        if "dns" in changed:
-            try:
-                await self._swap_dns(old.dns, new.dns)
-            except OSError as error:
-                log.error("configuration reloaded only in part, [dns] stays as it was: %s", error)
-                kept.add("dns")
-        elif self.server is not None:
-            await self._renew(self.server)
+        if changed & set(SERVERS):
+            kept |= await self.naming.swap(new)
+            self._resolve_hosts(new)
+            self.context.view = self.view
+            self.context.dns = (old if "dns" in kept else new).dns or DnsConfig()
+        else:
+            await self.naming.renew()
         if http := changed & {"api", "admin"}:
             try:
                 await self._swap_http(old, new)
@@ -183,20 +258,32 @@ class Service:
                 log.error("configuration reloaded only in part, %s stays as it was: %s", names, error)
                 kept |= http
         elif self.http is not None:
-            await self._renew(self.http)
+            try:
+                await self.http.renew()
+            except OSError as error:
+                log.error("certificates not read again, the old ones stay: %s", error)
+        moved = listened_elsewhere(old) != listened_elsewhere(new)
+        if ("l7" in changed or (new.l7 is not None and moved)) and not await self._swap_edge(new):
+            kept.add("l7")
         return kept
 
-    async def _has_other_secrets(self, dns: DnsConfig | None) -> bool:
-        """Whether the file of cookie secrets, which `load` has just found good, holds others than those in use."""
-        with contextlib.suppress(OSError, ValueError):
-            return dns is not None and await asyncio.to_thread(secrets_of, dns) != self._secrets
-        return False
-
-    async def _renew(self, part: DnsServer | HttpServer) -> None:
+    async def _swap_edge(self, new: Config) -> bool:
+        """Have the edge go by another configuration; False when it can't, and goes on as before."""
         try:
-            await part.renew()
+            await self.edging.change(new.l7, listened_elsewhere(new))
         except OSError as error:
-            log.error("certificates not read again, the old ones stay: %s", error)
+            log.error("configuration reloaded only in part, [l7] stays as it was: %s", error)
+            return False
+        return True
+
+    def _resolve_hosts(self, config: Config) -> None:
+        """Hosts of masters, ZooKeeper and servers: with a resolver here, never through the system's, which asks it."""
+        resolving, resolver = self.naming.resolving, config.resolver
+        if resolving is None or resolver is None:
+            self.boot.use_system()
+            return
+        own = own_zones(config.dns or DnsConfig(), resolver.cluster_key)
+        self.boot.use_upstreams(HostLookup(resolving.upstreams.ask), own, tuple(resolver.zones))
 
     async def _restore(self, config: Config) -> int:
         """Publish the saved catalog; the SOA serial that it was saved with."""
@@ -213,108 +300,20 @@ class Service:
         extra = await self.saved.restore()
         return int(extra.get("serial", 0))
 
-    async def _fill(self, view: ZoneView) -> None:
-        """Bring a new view up to the catalog in slices, while it already hears of every change.
-
-        Telling it an entity twice does no harm: a view goes by what it knows, not by the delta.
-        """
-        self.catalog.listen(view.apply, replay=False)
-        keys = [entity.key for entity in self.catalog.entities()]
-        keys.sort(key=lambda key: key[0] == "task")  # what tasks are joined with comes first
-        for start in range(0, len(keys), SYNC_SLICE):
-            changes = {key: (None, self.catalog.get(key)) for key in keys[start : start + SYNC_SLICE]}
-            view.apply(Delta(self.catalog.version, changes))
-            await asyncio.sleep(0)
-
-    async def _swap_dns(self, old: DnsConfig | None, new: DnsConfig | None) -> None:
-        """A new view and responder; the sockets stay open where their addresses do.
-
-        Raises OSError when an address can't be bound; everything is then as it was.
-        """
-        view, fast, secrets = await self._new_view(new, self.view.serial + 1)
-        await self._fill(view)
-        responder = Responder(view, new, self.dns_counters, secrets, fast) if new is not None else None
-        try:
-            await self._swap_server(old, new, responder)
-        except OSError:
-            self.catalog.unlisten(view.apply)
-            if fast is not None:
-                fast.close()
-            raise
-        self.catalog.unlisten(self.view.apply)
-        self.view = self.context.view = view
-        self._secrets = secrets
-        self.context.dns = new or DnsConfig()
-        await self._notify(new)
-
-    async def _swap_server(self, old: DnsConfig | None, new: DnsConfig | None, responder: Responder | None) -> None:
-        before = self.server
-        same_sockets = old is not None and new is not None and _sockets(old) == _sockets(new)
-        if before is not None and responder is not None and new is not None and same_sockets:
-            await before.renew(new)
-            before.swap(new, responder)
-            return
-        if before is not None:
-            await before.close()
-            self.server = None
-        if responder is not None and new is not None:
-            after = DnsServer(new, responder)
-            try:
-                await after.start()
-            except OSError:
-                if before is not None:
-                    await before.start()
-                    self.server = before
-                raise
-            self.server = after
-        else:
-            self.dns_counters.serve(None)
-        if before is not None:
-            before.forget()
-
     async def _watch_staleness(self) -> None:
-        """Keep the DNS server told whether a source that tells of the cluster has been lost for long."""
+        """Keep the DNS servers told whether a source that tells of the cluster has been lost for long."""
         while True:
-            if self.server is not None and self.config.dns is not None:
-                limit, now = float(self.config.dns.stale_after), time.time()
-                ages = [self.catalog.sources[name].age(now) for name in _CLUSTER if name in self.catalog.sources]
-                self.server.tell_stale(max(ages, default=0.0) > limit)
+            limit, now = float((self.config.dns or DnsConfig()).stale_after), time.time()
+            ages = [source.age(now) for source in self._heard.told_by(self._heard.cluster)]
+            self.naming.tell_stale(max(ages, default=0.0) > limit)
             await asyncio.sleep(1)
-
-    async def _new_view(
-        self, dns: DnsConfig | None, serial: int
-    ) -> tuple[ZoneView, FastPath | None, tuple[bytes, ...]]:
-        """A view with the name server's addresses, the table that serves it, and the secrets of cookies.
-
-        Without [dns] the names are still there for look-ups. Raises OSError for a file of secrets.
-        """
-        if dns is None:
-            return ZoneView(DnsConfig(), serial=serial, known=self._known), None, ()
-        addresses = await asyncio.to_thread(name_server_addresses, dns.listen)
-        try:
-            secrets = await asyncio.to_thread(secrets_of, dns)
-        except ValueError as error:
-            raise OSError(errno.EINVAL, str(error)) from error
-        fast = fast_path(dns, secrets)
-        presence: Callable[[str], Presence | None] = fast.presence if fast is not None else lambda tag: None
-        view = ZoneView(dns, ns_addresses=addresses, serial=serial, known=self._known, presence=presence)
-        return view, fast, secrets
-
-    async def _notify(self, dns: DnsConfig | None) -> None:
-        """Tell secondaries of changes, from now on as this configuration says."""
-        await self._end("notify")
-        if dns is not None and dns.notify:
-            self._spawn("notify", Secondaries(dns, lambda: self.view, self.dns_counters.notifies).run())
-
-    def _known(self) -> bool:
-        """True unless there is a cluster to follow of which nothing was heard, now or before a restart."""
-        heard = [self.catalog.sources[name] for name in _CLUSTER if name in self.catalog.sources]
-        return all(status.synced or status.restored for status in heard)
 
     async def _start_http(self, config: Config) -> None:
         if config.api is None and config.admin is None:
             return
-        http = HttpServer(self.context, config)
+        vips = VipView(self.balancing.table, self.catalog, self._vip_zone, lambda: self.balancing.balancer)
+        more = [*vip_routes(self.context, vips), *edge_routes(self.context, self.edging.routes)]
+        http = HttpServer(self.context, config, more, admin_routes(self.edging.routes))
         await http.start()
         self.http = http
 
@@ -329,19 +328,40 @@ class Service:
             await self._start_http(old)
             raise
 
+    def _vip_zone(self) -> str:
+        dns = self.config.dns or DnsConfig()
+        return f"l4lb.{dns.directory or DnsConfig().directory}"
+
     def _new_context(self) -> ApiContext:
         return ApiContext(
             view=self.view,
             catalog=self.catalog,
             dns=self.config.dns or DnsConfig(),
-            dns_counters=self.dns_counters,
+            dns_counters=self.naming.counters["dns"],
+            resolver_dns_counters=self.naming.counters["resolver"],
+            resolving=lambda: self.naming.resolving,
             sources=self.sources,
             saved=self.saved,
-            dns_addresses=lambda: self.server.addresses if self.server is not None else [],
+            watch=self.watch,
+            boot=self.boot,
+            dns_addresses=lambda: self.naming.addresses("dns"),
+            resolver_addresses=lambda: self.naming.addresses("resolver"),
             dns_tls_addresses=lambda: self.server.tls_addresses if self.server is not None else [],
             started=self.started,
             config_path=str(self.config_path or ""),
+            balancing=self.balancing.status,
+            edging=self.edging.status,
+            carries=lambda: self.edging.ready,
+            documented=(*VIPS_DOCUMENTED, *ROUTES_DOCUMENTED),
+            more_metrics=self._more_metrics,
         )
+
+    async def _more_metrics(self) -> list[Metric]:
+        """Those of the packages that balance."""
+        return [
+            *await L4Metrics(self.balancing.parts).collect(),
+            *await L7Metrics(self.edging.parts).collect(),
+        ]
 
     async def _settle(self) -> None:
         """Once the first snapshots are in, take them out of garbage collection for good: looking through
@@ -355,16 +375,33 @@ class Service:
     async def _restart_sources(self, config: Config, changed: set[str]) -> None:
         """End and start the sources whose sections changed; those that use ZooKeeper also with its section."""
         affected = set(changed) & set(_SOURCES)
+        if "mesos" in changed:
+            affected.add("marathon")  # which tells of tasks where no master does
         if "zookeeper" in changed:
             affected |= {"mesos", "serversets"}
         elif "mesos" in changed:
             affected.add("zookeeper")  # which tells of [mesos] zk where it has no section of its own
+        off = [name for name in affected if not _is_on(name, config) and name in self.catalog.sources]
         for name in affected:
-            await self._end(name)
-            if not _is_on(name, config) and name in self.catalog.sources:
-                self.sources.pop(name, None)  # told to be off: what it said is no longer wanted
-                await self.catalog.forget(name)
+            await self._parts.end(name)
+            await self._parts.end(f"retire {name}")
         await self._start_sources(config, affected)
+        for name in off:
+            self.sources.pop(name, None)
+            if name in self._heard.cluster and any(_is_on(other, config) for other in self._heard.cluster):
+                self.catalog.mark(name, connected=False, detail="no longer configured; another source takes over")
+                self._parts.spawn(f"retire {name}", self._retire(name))
+            else:
+                await self.catalog.forget(name)  # told to be off: what it said is no longer wanted
+
+    async def _retire(self, name: str) -> None:
+        """Keep what a source said that has been replaced, until those in its place have told all they know."""
+        while True:
+            others = [self.catalog.sources.get(other) for other in self._heard.cluster if _is_on(other, self.config)]
+            if all(status is None or status.synced for status in others) and self.balancing.addresses_known:
+                break
+            await asyncio.sleep(0.2)
+        await self.catalog.forget(name)
 
     async def _start_sources(self, config: Config, names: set[str]) -> None:
         """Start those of `names` that are on; sessions that nobody needs any more are closed."""
@@ -383,41 +420,66 @@ class Service:
 
             zookeeper = (self.sessions.get(masters[0]), masters[1]) if masters is not None else None
             publisher = CatalogPublisher(self.catalog, "mesos")
-            self._run("mesos", MesosSource(config.mesos, publisher, zookeeper=zookeeper))
+            self._run("mesos", MesosSource(config.mesos, publisher, zookeeper=zookeeper, hosts=self._hosts()))
+        if "marathon" in names:
+            await self._start_marathon(config)
         if "serversets" in names and config.serversets is not None and registry is not None:
             from mesos_dns.sources.serversets import ServersetsSource
 
             publisher = CatalogPublisher(self.catalog, "serversets")
-            self._run("serversets", ServersetsSource(config.serversets, publisher, self.sessions.get(registry)))
+            self._run(
+                "serversets",
+                ServersetsSource(config.serversets, publisher, self.sessions.get(registry), hosts=self._hosts()),
+            )
+        if "relay" in names and config.relay is not None:
+            from mesos_dns.sources.relay import RelaySource
+
+            publisher, status = CatalogPublisher(self.catalog, "relay"), self.catalog.sources["relay"]
+            before = self.sources.get("relay")
+            restored = status.since if status.restored else 0.0
+            self._run(
+                "relay",
+                RelaySource(
+                    config.relay,
+                    publisher,
+                    hosts=self._hosts(),
+                    own_epoch=self.watch.epoch,
+                    as_of=before.as_of if before is not None else restored,
+                    right=before.right if before is not None else None,
+                ),
+            )
         if "zookeeper" in names and ensemble is not None:
             from mesos_dns.sources.ensemble import EnsembleSource
 
             publisher = CatalogPublisher(self.catalog, "zookeeper")
-            self._run("zookeeper", EnsembleSource(publisher, self.sessions.get(ensemble)))
-        wanted = {target for target in (masters[0] if masters else None, registry, ensemble) if target is not None}
+            self._run("zookeeper", EnsembleSource(publisher, self.sessions.get(ensemble), hosts=self._hosts()))
+        used = (masters[0] if masters else None, registry, ensemble, self.coordination.target)
+        wanted = {target for target in used if target is not None}
         if not failed:
             await self.sessions.keep(wanted)
 
+    async def _start_marathon(self, config: Config) -> None:
+        """Follow the Marathon that is named, or those that the cluster's frameworks are."""
+        await self._parts.end("marathons")
+        if config.marathon is None:
+            return
+        from mesos_dns.sources.marathon import MarathonSource
+
+        publisher, alone = CatalogPublisher(self.catalog, "marathon"), config.mesos is None
+        source = MarathonSource(config.marathon, publisher, hosts=self._hosts(), publish_tasks=alone)
+        self._run("marathon", source)
+        if not config.marathon.urls:
+            cluster, names = config.marathon.cluster, config.marathon.frameworks
+            finder = MarathonFinder(self.catalog, cluster, names, source.set_marathons, self._heard.knows_frameworks)
+            self._parts.spawn("marathons", finder.run())
+
+    def _hosts(self) -> Hosts:
+        """Host names for one source, which closes it."""
+        return Hosts(resolve=self.boot.resolve)
+
     def _run(self, name: str, source: Any) -> None:
         self.sources[name] = source
-        self._spawn(name, source.run())
-
-    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=f"pharos-{name}")
-        task.add_done_callback(lambda done: _report(name, done))
-        self._tasks[name] = task
-
-    async def _end(self, name: str) -> None:
-        task = self._tasks.pop(name, None)
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
-
-
-def _sockets(dns: DnsConfig) -> tuple[object, ...]:
-    """What a change of has to open sockets anew."""
-    return dns.listen, dns.tls_listen, dns.workers
+        self._parts.spawn(name, source.run())
 
 
 def _targets(config: Config) -> tuple[tuple[Target, str] | None, Target | None, Target | None]:
@@ -427,14 +489,11 @@ def _targets(config: Config) -> tuple[tuple[Target, str] | None, Target | None, 
 
 def _is_on(name: str, config: Config) -> bool:
     """True when the configuration asks for a source."""
+    if name in L4_SOURCES:
+        return is_on(name, config)
     if name == "zookeeper":
         return config.zookeeper is not None or (config.mesos is not None and bool(config.mesos.zk))
     return getattr(config, name) is not None
-
-
-def _report(name: str, task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("a part of the process failed part=%s", name, exc_info=error)
 
 
 async def serve(
@@ -482,7 +541,9 @@ async def serve(
     if ready is not None:
         ready()
     tls = ",".join(texts(service.server.tls_addresses)) if service.server is not None else ""
-    log.info("serving dns=%s tls=%s http=%s", _addresses(service.server), tls or "off", _addresses(service.http))
+    dns, resolver = (",".join(texts(service.naming.addresses(name))) or "off" for name in SERVERS)
+    http = ",".join(texts(service.http.addresses)) if service.http is not None else "off"
+    log.info("serving dns=%s tls=%s resolver=%s http=%s", dns, tls or "off", resolver, http)
     waits: list[asyncio.Task[Any]] = [loop.create_task(ending.wait())]
     if started is not None:
         waits.append(loop.create_task(_coroutine(started(service))))
@@ -509,5 +570,9 @@ async def _coroutine(work: Awaitable[None]) -> None:
     await work
 
 
-def _addresses(part: DnsServer | HttpServer | None) -> str:
-    return ",".join(texts(part.addresses)) if part is not None else "off"
+async def _step(name: str, work: Awaitable[object]) -> None:
+    """One step of the end; what it can't do must not keep the others from being done."""
+    try:
+        await work
+    except Exception:
+        log.exception("could not end a part of the process part=%s", name)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.sections import Config
 from mesos_dns.config import ZooKeeperConfig, first_line
+from mesos_dns.hosts import Resolve, system_resolve
 from mesos_dns.tls import Tls
 from mesos_dns.zookeeper import Session
 from mesos_dns.zookeeper_target import Target, ZkUrl, parse_hosts, parse_zk_url
@@ -72,9 +73,13 @@ def ensemble_target(config: Config) -> Target | None:
 
 
 class Sessions:
-    """Open sessions by target. They stay open until `keep` is told that nobody wants them."""
+    """Open sessions by target. They stay open until `keep` is told that nobody wants them.
 
-    def __init__(self) -> None:
+    `resolve` is how the servers' host names become addresses; kazoo is given nothing but addresses.
+    """
+
+    def __init__(self, resolve: Resolve = system_resolve) -> None:
+        self._resolve = resolve
         self._open: dict[Target, Session] = {}
 
     def __repr__(self) -> str:
@@ -87,7 +92,7 @@ class Sessions:
     def get(self, target: Target) -> Session:
         """The session for a target, started if it is new."""
         if target not in self._open:
-            self._open[target] = session = Session(target)
+            self._open[target] = session = Session(target, resolve=self._resolve)
             session.start()
         return self._open[target]
 

@@ -1,1 +1,1 @@
-"""Virtual addresses to live tasks, in the kernel. Nothing is here yet."""
+"""Virtual addresses to live tasks, in the kernel or by a proxy."""

@@ -1,1 +1,1 @@
-"""The edge: HTTP in, tasks out, and the signal that scales them. Nothing is here yet."""
+"""The edge: HTTP and TCP from outside, to the live tasks of Marathon's apps, as their labels say."""

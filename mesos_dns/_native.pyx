@@ -15,11 +15,13 @@ import os
 
 cdef extern from "native/region.h":
     enum:
-        MAX_ZONES, MAX_SECRETS, MAX_WORKERS, COUNTERS, ZONE_LABELS, TYPE_LABELS, RCODE_LABELS, MAX_QUESTION
-        ANSWER_AA, ANSWER_ROTATE, ANSWER_NODATA, ANSWER_CLUSTER
+        MAX_ZONES, MAX_SECRETS, MAX_PREFIXES, MAX_WORKERS, COUNTERS, ZONE_LABELS, TYPE_LABELS, RCODE_LABELS, MAX_QUESTION
+        ANSWER_AA, ANSWER_ROTATE, ANSWER_NODATA, ANSWER_CLUSTER, ANSWER_AGED, ANSWER_STALE
         COUNT_QUERIES, COUNT_ANSWERED, COUNT_PASSED, COUNT_OVERLOAD, COUNT_DROPPED, COUNT_TRUNCATED
         COUNT_LIMIT_DROPPED, COUNT_LIMIT_SLIPPED, COUNT_LIMIT_BADCOOKIE, COUNT_COOKIE_NEW, COUNT_COOKIE_VALID
-        COUNT_COOKIE_INVALID, COUNT_SEND_ERRORS, COUNT_BATCHES
+        COUNT_COOKIE_INVALID, COUNT_SEND_ERRORS, COUNT_BATCHES, COUNT_STALE, COUNT_REFRESH, COUNT_PROHIBITED
+        COUNT_HELD_BACK
+        USED_READ
     ctypedef struct table_head:
         uint64_t size, seed
     ctypedef struct glue_set:
@@ -31,26 +33,31 @@ cdef extern from "native/region.h":
         uint8_t origin_len, flags, label
         uint8_t origin[256]
         uint8_t soa[816]
+    ctypedef struct prefix:
+        uint8_t address[16]
+        uint8_t address_len, bits
     ctypedef struct settings:
         uint16_t max_udp, header_flags
         uint8_t refuse_others, stale, cookies, secrets
         uint32_t rate, slip
-        uint8_t limit_private, zones
-        uint32_t log_every
+        uint8_t limit_private, zones, prefetch, choosy
+        uint32_t pass_rate, log_every, turn_step, prefixes
+        prefix allow[80]
         uint8_t secret[4][16]
         zone_entry zone[1]
     ctypedef struct bucket:
         pass
     ctypedef struct worker_desk:
         uint64_t epoch, heartbeat
-        uint64_t counts[16]
-        uint64_t answers[33][16][24]
+        uint64_t counts[24]
+        uint64_t answers[34][16][24]
     ctypedef struct desk:
         worker_desk worker[64]
         bucket buckets[1]
         uint8_t used[1]
     ctypedef struct answer:
         uint32_t id
+        uint8_t flags
 
 
 cdef extern from "native/store.h":
@@ -66,6 +73,7 @@ cdef extern from "native/store.h":
         const glue_set *sets
         uint32_t key_len, wire_len, authority_len, needed_len, glue_len
         uint32_t count, authority_count, needed_count, glue_count, glue_sets
+        uint32_t made, lifetime
         uint8_t rcode, flags, zone_label, zone
     ctypedef struct store_figures:
         uint64_t answers, memory, names, evicted, refused, flushed
@@ -74,6 +82,7 @@ cdef extern from "native/store.h":
     bint store_put(store *s, const answer_parts *parts, const uint64_t *depends, uint32_t count)
     uint32_t store_touch_keys(store *s, uint64_t dependency, uint8_t *keys, uint32_t room, uint32_t *written)
     uint32_t store_touch(store *s, uint64_t dependency)
+    bint store_was_read(store *s, const uint8_t *key, uint32_t key_len)
     void store_clear(store *s)
     bint store_enter(store *s, uint64_t below, const uint8_t *wire, uint32_t length)
     void store_leave(store *s, uint64_t below, const uint8_t *wire, uint32_t length)
@@ -98,12 +107,13 @@ cdef extern from "native/reply.h":
     ctypedef struct context:
         const table_head *table
         const settings *settings
-        uint32_t now
+        uint32_t now, mono
         int stream
     void context_read(context *c, const table_head *table)
     void query_read(const context *c, query *q, const uint8_t *packet, uint32_t length)
     void query_find(const context *c, query *q)
     uint32_t query_reply(const context *c, const query *q, uint32_t turn, form how, uint8_t *out)
+    bint answer_due(const context *c, const answer *a, desk *d)
     void query_labels(const query *q, uint32_t *zone, uint32_t *type, uint32_t *rcode)
 
 
@@ -141,7 +151,7 @@ cdef extern from "sys/mman.h":
         PROT_READ, PROT_WRITE, MAP_SHARED
 
 HANDED_SIZE = sizeof(handed)
-ZONES, SECRETS, WORKERS = MAX_ZONES, MAX_SECRETS, MAX_WORKERS
+ZONES, SECRETS, WORKERS, PREFIXES = MAX_ZONES, MAX_SECRETS, MAX_WORKERS, MAX_PREFIXES
 LABELS = ZONE_LABELS
 COUNTS = {
     "queries": COUNT_QUERIES, "answered": COUNT_ANSWERED, "passed": COUNT_PASSED, "overload": COUNT_OVERLOAD,
@@ -149,7 +159,12 @@ COUNTS = {
     "limit_slipped": COUNT_LIMIT_SLIPPED, "limit_badcookie": COUNT_LIMIT_BADCOOKIE,
     "cookie_new": COUNT_COOKIE_NEW, "cookie_valid": COUNT_COOKIE_VALID, "cookie_invalid": COUNT_COOKIE_INVALID,
     "send_errors": COUNT_SEND_ERRORS, "batches": COUNT_BATCHES,
+    "stale": COUNT_STALE, "refresh": COUNT_REFRESH, "prohibited": COUNT_PROHIBITED,
+    "held_back": COUNT_HELD_BACK,
 }
+
+cdef enum:
+    STALE = 1, DUE = 2  # of Table.answer
 
 
 SEAL_SIZE = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -229,10 +244,11 @@ cdef class Table:
 
     # --- answers -----------------------------------------------------------------------------------
 
-    def put(self, bytes key, kept, depends, int flags, int zone_label, int zone):
+    def put(self, bytes key, kept, depends, int flags, int zone_label, int zone, uint32_t made=0, uint32_t lifetime=0):
         """Keep an Answer under a question's key; False when there was no room.
 
-        `depends` are hashable; `flags` are NODATA and CLUSTER.
+        `depends` are hashable; `flags` are NODATA, CLUSTER, AGED and STALE. Of an AGED one, `zone` is an extended
+        error, and it was `made` at this second of the monotonic clock, for a `lifetime` in seconds.
         """
         cdef answer_parts p
         cdef Py_ssize_t count = len(kept.offsets) - 1, sets = len(kept.glue), hangs = len(depends), i
@@ -272,7 +288,8 @@ cdef class Table:
             p.authority_count = 0 if flags & ANSWER_NODATA else kept.authority_count
             p.needed_count = kept.needed_count
             p.rcode, p.zone_label, p.zone = kept.rcode, zone_label, zone
-            p.flags = flags | (ANSWER_AA if kept.aa else 0) | (ANSWER_ROTATE if kept.rotate else 0)
+            p.made, p.lifetime = made, lifetime
+            p.flags = flags | (ANSWER_AA if kept.aa and not flags & ANSWER_AGED else 0) | (ANSWER_ROTATE if kept.rotate else 0)
             stored = store_put(self.store, &p, hashes, hangs)
             return stored
         finally:
@@ -292,6 +309,10 @@ cdef class Table:
             found.append(PyBytes_FromStringAndSize(<char *>self.room + at + 2, size))
             at += 2 + size
         return found
+
+    def was_read(self, bytes key):
+        """Whether the answer of a question was read by clients since this was last asked."""
+        return store_was_read(self.store, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
     def clear(self):
         """Drop every answer."""
@@ -332,14 +353,17 @@ cdef class Table:
 
     # --- settings ----------------------------------------------------------------------------------
 
-    def configure(self, plain, list known_secrets, list zones):
-        """New settings: `plain` has the numbers by name; zones are (origin, soa, names hash, flags, label)."""
+    def configure(self, plain, list known_secrets, list zones, allow=None):
+        """New settings: `plain` has the numbers by name; zones are (origin, soa, names hash, flags, label).
+
+        `allow` are prefixes (packed address, bits); only their clients are answered. None: all are.
+        """
         cdef size_t size = sizeof(settings) + len(zones) * sizeof(zone_entry)
         cdef settings *now
         cdef zone_entry *entry
         cdef bytes octets
-        if len(zones) > MAX_ZONES or len(known_secrets) > MAX_SECRETS:
-            raise ValueError("too many zones or secrets")
+        if len(zones) > MAX_ZONES or len(known_secrets) > MAX_SECRETS or len(allow or ()) > MAX_PREFIXES:
+            raise ValueError("too many zones, secrets or prefixes")
         now = <settings *>malloc(size)
         if now == NULL:
             raise MemoryError
@@ -348,7 +372,15 @@ cdef class Table:
             now.max_udp, now.header_flags = plain["max_udp"], plain["header_flags"]
             now.refuse_others, now.stale, now.cookies = plain["refuse_others"], plain["stale"], plain["cookies"]
             now.rate, now.slip, now.limit_private = plain["rate"], plain["slip"], plain["limit_private"]
+            now.pass_rate = plain.get("pass_rate", 0)
             now.log_every, now.secrets, now.zones = plain["log_every"], len(known_secrets), len(zones)
+            now.turn_step, now.prefetch = plain.get("turn_step", 0), plain.get("prefetch", 0)
+            now.choosy, now.prefixes = allow is not None, len(allow or ())
+            for number, (octets, bits) in enumerate(allow or ()):
+                if len(octets) not in (4, 16) or not 0 <= bits <= 8 * len(octets):
+                    raise ValueError("no prefix of an address")
+                memcpy(now.allow[number].address, PyBytes_AS_STRING(octets), len(octets))
+                now.allow[number].address_len, now.allow[number].bits = len(octets), bits
             for number, octets in enumerate(known_secrets):
                 if len(octets) != 16:
                     raise ValueError("a secret has 16 octets")
@@ -370,36 +402,40 @@ cdef class Table:
 
     # --- answering in this process -----------------------------------------------------------------
 
-    def answer(self, bytes packet, bytes client, bint stream, uint32_t now, uint32_t turn):
-        """(answer, zone label, type label, rcode, cookie) out of the table; None for what it does not hold.
+    def answer(self, bytes packet, bytes client, bint stream, uint32_t now, uint32_t turn, uint32_t mono=0):
+        """(answer, zone label, type label, rcode, cookie, age) out of the table; None for what it does not hold.
 
-        `cookie` is what the client's was worth: 0 for none, then new, valid, invalid.
+        `cookie` is what the client's was worth: 0 for none, then new, valid, invalid. `age`: STALE where the answer
+        is, DUE where its question is to be asked again, told once. `mono` is the second of the monotonic clock.
         Without regard to rate limits, as for TCP. The caller is the writer: nothing changes meanwhile.
         """
         cdef context c
         cdef query q
         cdef uint32_t size, zone, kind, rcode
-        cdef int cookie
+        cdef int cookie, age = 0
         cdef Py_ssize_t length = PyBytes_GET_SIZE(packet)
-        if length > 65535 or not self._read(&c, &q, packet, client, stream, now):
+        if length > 65535 or not self._read(&c, &q, packet, client, stream, now, mono):
             return None
         if q.found != NULL:
-            self.desk.used[q.found.id] = 1
+            if not self.desk.used[q.found.id]:
+                self.desk.used[q.found.id] = USED_READ
+            if q.found.flags & ANSWER_AGED:
+                age = (STALE if q.found.flags & ANSWER_STALE else 0) | (DUE if answer_due(&c, q.found, self.desk) else 0)
         size = query_reply(&c, &q, turn, WHOLE, self.room)
         query_labels(&q, &zone, &kind, &rcode)
         cookie = cookie_check(c.settings, q.cookie, q.cookie_len, q.client, q.client_len, now)
-        return PyBytes_FromStringAndSize(<char *>self.room, size), zone, kind, rcode, cookie
+        return PyBytes_FromStringAndSize(<char *>self.room, size), zone, kind, rcode, cookie, age
 
-    cdef bint _read(self, context *c, query *q, bytes packet, bytes client, bint stream, uint32_t now):
+    cdef bint _read(self, context *c, query *q, bytes packet, bytes client, bint stream, uint32_t now, uint32_t mono):
         cdef Py_ssize_t length = PyBytes_GET_SIZE(packet)
         memcpy(self.packet, PyBytes_AS_STRING(packet), length)
         context_read(c, self.table)
-        c.stream, c.now = stream, now
+        c.stream, c.now, c.mono = stream, now, mono
         q.client, q.client_len = <const uint8_t *>PyBytes_AS_STRING(client), min(PyBytes_GET_SIZE(client), 16)
         query_read(c, q, self.packet, length)
         if q.verdict == ANSWER:
             query_find(c, q)
-        return q.verdict >= ANSWER
+        return q.verdict > PASS
 
     def limit(self, bytes name, bytes client, int64_t now):
         """What rate limiting says of one more answer (ratelimit.PASS, SLIP, DROP), in the workers' buckets."""

@@ -14,6 +14,7 @@ targets.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -59,15 +60,17 @@ class Answer:
     short, `needed` (a referral's addresses, RFC 9471) may not. `depends` is empty for what must not
     be kept; `lasting` is what a NODATA hangs on that may be, but for its SOA.
 
-    `zone` is where the question belongs (reverse names: the domain, whose addresses they are); `cluster`
-    tells that something of a cluster's zone is said. `bucket` is its name for the rate limit, b"" where
-    the question itself counts; `extended_error` a code of RFC 8914.
+    `zone` is where the question belongs (reverse names: where they point); `cluster` tells that something of a
+    cluster's zone is said. `beyond`: where its aliases lead, when what is there is for somebody else to say.
+    `referral`: that all is for others to say. `bucket` is its name for the rate limit, b"" where the question itself
+    counts; `extended_error` a code of RFC 8914.
     """
 
     __slots__ = (
         "aa",
         "authority",
         "authority_count",
+        "beyond",
         "bucket",
         "cluster",
         "depends",
@@ -80,6 +83,7 @@ class Answer:
         "needed_count",
         "offsets",
         "rcode",
+        "referral",
         "rotate",
         "wire",
         "zone",
@@ -101,6 +105,8 @@ class Answer:
         cluster: bool = False,
         bucket: bytes = b"",
         extended_error: int | None = None,
+        beyond: bytes = b"",
+        referral: bool = False,
     ) -> None:
         self.rcode = rcode
         self.wire = b"".join(records)
@@ -120,6 +126,8 @@ class Answer:
         self.cluster = cluster
         self.bucket = bucket
         self.extended_error = extended_error
+        self.beyond = beyond
+        self.referral = referral
 
     def encode(self, query: Query, limit: int, turn: int, flags: int, opt: bytes) -> bytes:
         """The packet for one client, of at most `limit` bytes.
@@ -180,6 +188,25 @@ class Answer:
         return _HEADER(query.id, flags, 1, 0, 0, 1 if opt else 0) + query.question + opt
 
 
+def ttl_places(wire: bytes) -> list[int]:
+    """Where the TTLs of a section's records stand, one each; owners may be pointers. Raises ValueError where it does
+    not end with a record."""
+    places, at, size = [], 0, len(wire)
+    while at < size:
+        while at < size and 0 < (length := wire[at]) < 64:
+            at += 1 + length
+        if at >= size or 64 <= wire[at] < 0xC0:
+            raise ValueError("a record's owner is broken")
+        at += 2 if wire[at] else 1
+        if at + 10 > size:
+            raise ValueError("a record is cut short")
+        places.append(at + 4)
+        at += 10 + int.from_bytes(wire[at + 8 : at + 10], "big")
+    if at != size:
+        raise ValueError("a record is cut short")
+    return places
+
+
 def error(bad: Bad, flags: int, opt: bytes) -> bytes:
     """The packet for a query that could not be read or is not implemented; `opt` has the code's upper octet
     (b"" without EDNS)."""
@@ -187,12 +214,15 @@ def error(bad: Bad, flags: int, opt: bytes) -> bytes:
     return _HEADER(bad.id, flags, 1 if bad.question else 0, 0, 0, 1 if opt else 0) + bad.question + opt
 
 
-def compile_answer(view: ZoneView, query: Query) -> Answer | None:
-    """The answer from our own zones; None when the name is in none of them."""
+def compile_answer(
+    view: ZoneView, query: Query, foreign: Callable[[bytes], bool] = lambda name: False
+) -> Answer | None:
+    """The answer from our own zones; None when the name is in none of them. An alias is not followed to a (folded,
+    wire) name that is `foreign`."""
     zone = view.find(query.name)
     if zone is None:
         return _reverse(view, query)
-    return _Builder(view, zone, query).at(view.relative(query.name, zone))
+    return _Builder(view, zone, query, foreign).at(view.relative(query.name, zone))
 
 
 def negative_soa(zone: Zone, serial: int) -> bytes:
@@ -209,13 +239,14 @@ def refused(query: Query) -> bool:
 class _Builder:
     """Collects the records of one answer."""
 
-    def __init__(self, view: ZoneView, zone: Zone, query: Query) -> None:
-        self.view, self.zone, self.query = view, zone, query
+    def __init__(self, view: ZoneView, zone: Zone, query: Query, foreign: Callable[[bytes], bool]) -> None:
+        self.view, self.zone, self.query, self.foreign = view, zone, query, foreign
         self.first = zone
         self.cluster = not zone.plain
         self.records: list[bytes] = []
         self.glue: list[Glue] = []
         self.depends: dict[Dependency, None] = {}
+        self.glued: set[Dependency] = set()
         self.chain = 0
         self.synthesised = False
 
@@ -241,8 +272,8 @@ class _Builder:
                 return self._answer()
             target = bytes(self.zone.rrset(source, CNAME)[0])  # type: ignore[arg-type]  # CNAME holds bytes
             found = self.view.find(target.lower())
-            if found is None:
-                return self._answer()
+            if found is None or self.foreign(target.lower()):
+                return self._answer(target)
             self.chain += 1
             self.zone, pointer = found, target
             self.cluster = self.cluster or not found.plain
@@ -305,15 +336,16 @@ class _Builder:
         self._add_glue(target, len(self.records) - 1, len(owner_wire) + 16, folded)
 
     def _add_glue(self, target: bytes, index: int, offset: int, owner: str | None = None) -> None:
-        """A and AAAA of a target in our zones, once per target."""
+        """A and AAAA of a target in our zones, once per target; a name may be its own (a VIP's is)."""
         zone = self.zone
         if owner is None:
             found = self.view.find(target.lower())
             if found is None:
                 return
             zone, owner = found, self.view.relative(target.lower(), found)
-        if (zone.tag, owner) in self.depends:
+        if (zone.tag, owner) in self.glued:
             return
+        self.glued.add((zone.tag, owner))
         self.depends[zone.tag, owner] = None
         for rtype in (A, AAAA):
             if rest := _without_owner(zone, owner, rtype):
@@ -343,7 +375,13 @@ class _Builder:
                 owner = self.view.relative(target.lower(), zone)
                 needed += [target + rest for rtype in (A, AAAA) for rest in _without_owner(zone, owner, rtype)]
         return self._give(
-            0, ratelimit.REFERRAL, authority=authority, needed=needed, rotate=False, aa=bool(self.records)
+            0,
+            ratelimit.REFERRAL,
+            authority=authority,
+            needed=needed,
+            rotate=False,
+            aa=bool(self.records),
+            referral=not self.records,
         )
 
     def _negative(self, rcode: int, owns: bool = False) -> Answer:
@@ -358,11 +396,12 @@ class _Builder:
         authority = [negative_soa(zone, self.view.serial)]
         return self._give(rcode, kind, authority=authority, rotate=False, lasting=lasting)
 
-    def _answer(self) -> Answer:
+    def _answer(self, beyond: bytes = b"") -> Answer:
         rotate = not self.chain
         if self.synthesised:  # hangs on names that are not there too: such answers are made anew
-            return self._give(0, ratelimit.WILDCARD, glue=self.glue, rotate=rotate)
-        return self._give(0, ratelimit.ANSWER, glue=self.glue, depends=tuple(self.depends), rotate=rotate)
+            return self._give(0, ratelimit.WILDCARD, glue=self.glue, rotate=rotate, beyond=beyond)
+        depends = tuple(self.depends)
+        return self._give(0, ratelimit.ANSWER, glue=self.glue, depends=depends, rotate=rotate, beyond=beyond)
 
     def _give(self, rcode: int, kind: int, **parts: Any) -> Answer:
         """The answer; what random names would give counts by their zone."""
@@ -375,11 +414,11 @@ def _reverse(view: ZoneView, query: Query) -> Answer | None:
     if not query.name.endswith(b"\x04arpa\x00"):
         return None
     address = reverse_address(split_labels(query.name))
-    name = view.pointers.name(address) if address is not None else None
-    if address is None or name is None:
+    found = view.pointed(address) if address is not None else None
+    if address is None or found is None:
         return None
+    zone, name = found
     depends = (("reverse", address.hex()),)
-    zone = view.domain
     if query.qtype in (PTR, ANY):
         target = name_to_wire(f"{name}.{zone.origin}")
         record = _QUESTION_POINTER + _RR(PTR, IN, zone.ttl, len(target)) + target

@@ -1,17 +1,17 @@
 """The lookup API: its routes, to be put into an application of agent's.
 
-mesos-dns' look-ups with its JSON shapes, status codes and texts; /v1/tasks; readiness, metrics and
-the OpenAPI document. Read only. `routes` binds all to one ApiContext.
+mesos-dns' look-ups with its JSON shapes, status codes and texts; /v1/tasks; /v1/watch for followers;
+readiness, metrics and the OpenAPI document. Read only. `routes` binds all to one ApiContext.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from mesos_dns import api_long, api_lookup, api_stream
+from mesos_dns import api_long, api_lookup, api_records, api_stream, api_watch
 from mesos_dns.api_context import ApiContext, ApiCounters
 from mesos_dns.api_document import document
 from mesos_dns.api_shapes import Version
@@ -30,7 +30,10 @@ _MOST = 1 << 31
 
 
 UNKNOWN = "503: nobody has said yet what runs in the cluster"
-TELLING = ("/v1/hosts/{host:[^/]+}", "/v1/services/{service:[^/]+}", "/v1/tasks", "/v1/enumerate", "/v1/axfr")
+TELLING = (
+    *("/v1/hosts/{host:[^/]+}", "/v1/services/{service:[^/]+}", "/v1/tasks"),
+    *("/v1/enumerate", "/v1/axfr", "/v1/records"),
+)
 """Look-ups that tell what runs."""
 
 
@@ -46,13 +49,15 @@ def routes(context: ApiContext) -> list[web.RouteDef]:
     if context.enumeration:
         lookups["/v1/enumerate"] = _whole_table(context, lambda: api_stream.enumerated(context.view))
         lookups["/v1/axfr"] = _whole_table(context, lambda: api_stream.transferred(context.view, context.catalog))
+        lookups["/v1/records"] = _whole_table(context, lambda: api_records.records(context.view))
     found = []
     for path, handler in lookups.items():
         if path in TELLING:
-            handler = _when_known(context, handler)
+            handler = when_known(context, handler)
         # mesos-dns takes a slash at the end, and no HEAD.
         for spelling in (path, f"{path}/"):
-            found.append(web.get(spelling, _json_only(handler), allow_head=False))
+            found.append(web.get(spelling, json_only(handler), allow_head=False))
+    found.append(web.get("/v1/watch", api_watch.handler(context), allow_head=False))
     found.append(web.get("/openapi.json", _openapi(context)))
     return found + health_routes(context)
 
@@ -90,7 +95,7 @@ def accepts_json(accept: str) -> bool:
     return False
 
 
-def _when_known(context: ApiContext, handler: _Handler) -> _Handler:
+def when_known(context: ApiContext, handler: _Handler) -> _Handler:
     """The handler, or 503 while nobody has said yet what runs: "absent" would be a guess (mesos-dns
     does not listen before that)."""
 
@@ -102,7 +107,7 @@ def _when_known(context: ApiContext, handler: _Handler) -> _Handler:
     return checked
 
 
-def _json_only(handler: _Handler) -> _Handler:
+def json_only(handler: _Handler) -> _Handler:
     """The handler, or 406 for a client that wants no JSON."""
 
     async def checked(request: web.Request) -> web.StreamResponse:
@@ -161,7 +166,7 @@ def _tasks(context: ApiContext) -> _Handler:
             limit=_number(request, "limit"),
             offset=_number(request, "offset"),
         )
-        return await _stream(request, api_stream.tasks(context.view, context.catalog, wanted))
+        return await stream(request, api_stream.tasks(context.view, context.catalog, wanted))
 
     return tasks
 
@@ -179,15 +184,17 @@ def _whole_table(context: ApiContext, parts: Callable[[], AsyncIterator[bytes]])
 
     async def whole_table(request: web.Request) -> web.StreamResponse:
         async with context.enumerations:
-            return await _stream(request, parts())
+            return await stream(request, parts())
 
     return whole_table
 
 
-async def _stream(request: web.Request, parts: AsyncIterator[bytes]) -> web.StreamResponse:
+async def stream(
+    request: web.Request, parts: AsyncIterator[bytes], headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
     """Send JSON as it is made. After an error in the middle the connection is cut, so that nobody
     takes half a document for a whole one."""
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    response = web.StreamResponse(headers={"Content-Type": "application/json", **(headers or {})})
     await response.prepare(request)
     try:
         async for piece in api_stream.gather(parts):
@@ -203,7 +210,7 @@ async def _stream(request: web.Request, parts: AsyncIterator[bytes]) -> web.Stre
 
 
 def _openapi(context: ApiContext) -> _Handler:
-    body = encode(document(context.version, enumeration=context.enumeration))
+    body = encode(document(context.version, enumeration=context.enumeration, beside=context.documented))
 
     async def openapi(request: web.Request) -> web.Response:
         return web.Response(body=body, content_type="application/json")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -46,6 +47,10 @@ _EXAMPLES: dict[str, Any] = {
             "SRVs": {"_leader._tcp.mesos.": ["leader.mesos.:5050"]},
         },
     },
+    "/v1/records": [
+        {"name": "leader.mesos", "host": "10.0.0.11", "rtype": "A"},
+        {"name": "_leader._tcp.mesos", "host": "leader.mesos:5050", "rtype": "SRV"},
+    ],
     "/v1/tasks": [
         {
             "cluster": "mesos",
@@ -65,6 +70,9 @@ _EXAMPLES: dict[str, Any] = {
             "start_time": 1795405200.5,
         }
     ],
+    "/v1/watch": '{"hello":1,"v":"9f2c41d07be3a865.7","resume":false,"stale":0.0,"as_of":1795405269.0,'
+    '"sources":{"mesos":0.0},'
+    '"via":["9f2c41d07be3a865"],"version":"0.1.0"}\n',
     "/readyz": {
         "ready": True,
         "draining": False,
@@ -83,22 +91,38 @@ _EXAMPLES: dict[str, Any] = {
 }
 
 
-def document(version: str, *, enumeration: bool = True) -> dict[str, Any]:
-    """The document; without `enumeration`, /v1/enumerate and /v1/axfr are not in it."""
-    types = (
+class Documented(NamedTuple):
+    """A list that another package tells at `path`: the struct of its rows, and an example."""
+
+    path: str
+    name: str
+    summary: str
+    row: type[msgspec.Struct]
+    example: list[Any]
+
+
+def document(version: str, *, enumeration: bool = True, beside: Sequence[Documented] = ()) -> dict[str, Any]:
+    """The document; without `enumeration`, /v1/enumerate, /v1/axfr and /v1/records are not in it.
+    `beside`: lists of other packages."""
+    types: tuple[type[msgspec.Struct], ...] = (
         shapes.Version,
         shapes.Host,
         shapes.Service,
         shapes.Enumeration,
         shapes.Axfr,
+        shapes.RecordRow,
         shapes.TaskRow,
         shapes.Readiness,
+        *(each.row for each in beside),
     )
     schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
     named = {kind.__name__: schema for kind, schema in zip(types, schemas, strict=True)}
-    paths = {**_lookups(named), **_lists(named), **_process(named)}
+    paths = {**_lookups(named), **_lists(named), **_watch(), **_process(named)}
+    for each in beside:
+        rows = {"type": "array", "items": named[each.row.__name__]}
+        paths[each.path] = _get(each.path, each.name, each.summary, rows, example=each.example)
     if not enumeration:
-        del paths["/v1/enumerate"], paths["/v1/axfr"]
+        del paths["/v1/enumerate"], paths["/v1/axfr"], paths["/v1/records"]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -139,13 +163,35 @@ def _lists(named: dict[str, Any]) -> dict[str, Any]:
         _query("limit", {"type": "integer", "minimum": 0, "maximum": 2147483647}, "tasks at most; 0 means all"),
         _query("offset", {"type": "integer", "minimum": 0, "maximum": 2147483647}, "matching tasks to leave out first"),
     ]
+    rows = {"type": "array", "items": named["RecordRow"]}
     tasks = _get("/v1/tasks", "tasks", "Tasks in any state.", {"type": "array", "items": named["TaskRow"]}, parameters)
     tasks["get"]["responses"]["400"] = _text_response("A number that is none", "400: limit: expected a number")
     return {
         "/v1/enumerate": _get("/v1/enumerate", "enumerate", "Tasks and their records.", named["Enumeration"]),
         "/v1/axfr": _get("/v1/axfr", "axfr", "The cluster's zone.", named["Axfr"]),
+        "/v1/records": _get("/v1/records", "records", "Addresses and services of all zones.", rows),
         "/v1/tasks": tasks,
     }
+
+
+def _watch() -> dict[str, Any]:
+    """The path that followers use."""
+    since = _query("since", {"type": "string"}, "EPOCH.N: the `v` up to which everything is known already")
+    lines = {"schema": {"type": "string"}, "example": _EXAMPLES["/v1/watch"]}
+    responses = {
+        "200": {
+            "description": "One JSON object a line, without an end: a hello, then all that is known (unless `since` "
+            "makes that needless) up to `synced`, then each change, and the server's standing every "
+            "second. A WebSocket (101) gets the same in text frames, and can say what it has before it is told",
+            "content": {"application/x-ndjson": lines},
+        },
+        "403": _text_response("Asked by a page in a browser", "403: not for pages of other origins"),
+        "503": _text_response(
+            "Not known yet, ending, or too many", "503: nobody has said yet what runs in the cluster"
+        ),
+    }
+    summary = "Follow what runs where; what other servers and nodes use."
+    return {"/v1/watch": {"get": _operation("watch", summary, responses, [since])}}
 
 
 def _process(named: dict[str, Any]) -> dict[str, Any]:
@@ -175,8 +221,9 @@ def _get(
     schema: dict[str, Any],
     parameters: list[dict[str, Any]] | None = None,
     security: list[dict[str, Any]] | None = None,
+    example: Any = None,
 ) -> dict[str, Any]:
-    content = {"application/json": {"schema": schema, "example": _EXAMPLES[path]}}
+    content = {"application/json": {"schema": schema, "example": _EXAMPLES[path] if example is None else example}}
     responses = {
         "200": {"description": "As asked", "content": content},
         "406": _text_response("The client wants something else than JSON", "406: Not Acceptable"),

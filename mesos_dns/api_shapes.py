@@ -87,6 +87,14 @@ class Axfr(msgspec.Struct, frozen=True, rename="pascal"):
     records: AxfrRecords
 
 
+class RecordRow(msgspec.Struct, frozen=True, gc=False):
+    """One record of a zone, in dcos-net's shape."""
+
+    name: Annotated[str, Meta(description="absolute, in lower case, without the trailing dot")]
+    host: Annotated[str, Meta(description="an address, or TARGET:PORT of an SRV record")]
+    rtype: Annotated[str, Meta(description="A, AAAA or SRV")]
+
+
 class TaskPort(msgspec.Struct, frozen=True, gc=False):
     """A port that the framework announces (DiscoveryInfo)."""
 

@@ -104,8 +104,17 @@ class Catalog:
         self._order.remove(source)
         del self.sources[source], self._said[source]
 
-    def mark(self, source: str, *, connected: bool, synced: bool | None = None, detail: str = "") -> None:
-        """Record a source's standing; what it said stays as it is."""
+    def mark(
+        self,
+        source: str,
+        *,
+        connected: bool,
+        synced: bool | None = None,
+        detail: str = "",
+        since: float | None = None,
+    ) -> None:
+        """Record a source's standing; what it said stays as it is. `since` (epoch seconds): what it says has been out
+        of date for longer than we have seen it so."""
         status = self.sources[source]
         was = status.stale
         status.connected = connected
@@ -114,7 +123,9 @@ class Catalog:
         if synced:
             status.restored = False
         status.detail = detail
-        if status.stale != was:
+        if status.stale and since is not None:
+            status.since = since
+        elif status.stale != was:
             status.since = time.time()
 
     def get(self, key: Key) -> Entity | None:
@@ -143,6 +154,20 @@ class Catalog:
         if replay and self._current:
             self._pending[listener] = dict.fromkeys(self._current)
             self._schedule()
+
+    async def follow(self, listener: Listener) -> None:
+        """Call `listener` from now on, and with all that is, in slices between which the loop has turns.
+
+        It may hear of an entity twice: who goes by what it knows, not by the delta, takes no harm. What tasks are
+        joined with comes first.
+        """
+        self.listen(listener, replay=False)
+        keys = list(self._current)
+        keys.sort(key=lambda key: key[0] == "task")
+        for start in range(0, len(keys), SYNC_SLICE):
+            changes = {key: (None, self.get(key)) for key in keys[start : start + SYNC_SLICE]}
+            listener(Delta(self.version, changes))
+            await asyncio.sleep(0)
 
     def unlisten(self, listener: Listener) -> None:
         """Stop calling `listener`."""

@@ -41,9 +41,12 @@ from mesos_dns.model import (
     Leadership,
     Node,
     StaticRecords,
+    Suspect,
     Task,
+    Vip,
     VipAddress,
 )
+from mesos_dns.sharing import shared
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,8 @@ KINDS: Mapping[str, type[Entity]] = {
     "app": App,
     "health": HealthOverlay,
     "vip_address": VipAddress,
+    "vip": Vip,
+    "reachability": Suspect,
     "ensemble": Ensemble,
     "records": StaticRecords,
 }
@@ -285,7 +290,7 @@ def _read(file: BinaryIO, oldest: float) -> tuple[Saved, dict[str, int]]:
                 if raw is None:
                     skipped[f"malformed {kind}"] = skipped.get(f"malformed {kind}", 0) + 1
                 else:
-                    entities.setdefault(source, []).append(raw)
+                    entities.setdefault(source, []).append(shared(raw))
     sources = {name: SavedSource(when, tuple(entities.get(name, ()))) for name, when in as_of.items()}
     return Saved(created, sources, extra), skipped
 

@@ -133,6 +133,41 @@ class MesosConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     ] = Duration(600)
 
 
+class MarathonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[marathon]`: whose apps are followed, and how to speak to it."""
+
+    urls: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="http(s)://HOST:PORT of one Marathon's instances; empty: every Marathon that is a framework "
+            "of the cluster"
+        ),
+    ] = ()
+    cluster: Annotated[str, Meta(min_length=1, description="the Mesos cluster's name in the catalog")] = "mesos"
+    frameworks: Annotated[
+        tuple[str, ...], Meta(description="without `urls`: names of the frameworks that are Marathons")
+    ] = ("marathon",)
+    ca_file: Annotated[str, Meta(description="PEM file of the authorities that sign Marathon's certificates")] = ""
+    cert_file: Annotated[str, Meta(description="PEM file of the client certificate")] = ""
+    key_file: Annotated[str, Meta(description="PEM file of the client certificate's key")] = ""
+    tls_verify: Annotated[bool, Meta(description="verify Marathon's certificates")] = True
+    auth: Annotated[
+        Literal["none", "basic", "token", "iam"], Meta(description="how to authenticate; token: as a DC/OS ACS token")
+    ] = "none"
+    principal: Annotated[str, Meta(description="user name for basic authentication")] = ""
+    secret: Annotated[str, Meta(description="password, or token (better: secret_file)")] = ""
+    secret_file: Annotated[str, Meta(description="file whose first line is the password or token")] = ""
+    iam_config_file: Annotated[
+        str, Meta(description="DC/OS service account file (JSON with uid, private_key, login_endpoint)")
+    ] = ""
+    connect_timeout: Annotated[Duration, Meta(description="time to connect and to get a response's head")] = Duration(5)
+    timeout: Annotated[Duration, Meta(description="time for one whole answer to arrive")] = Duration(120)
+    silence: Annotated[
+        Duration, Meta(description="how long the event stream may be silent before it is taken for dead")
+    ] = Duration(60)
+    resync: Annotated[Duration, Meta(description="full comparison with Marathon, jittered")] = Duration(300)
+
+
 class ZooKeeperConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[zookeeper]`: the ensemble that Pharos coordinates itself through, and how to log in to it."""
 
@@ -237,6 +272,7 @@ class DnsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     tls_listen: Annotated[tuple[Listen, ...], Meta(description="addresses for DNS over TLS (RFC 7858)")] = ()
     cert_file: Annotated[str, Meta(description="PEM file of the certificate for `tls_listen`")] = ""
     key_file: Annotated[str, Meta(description="PEM file of the certificate's key")] = ""
+    rotate: Annotated[bool, Meta(description="give the records of a set in another order each time")] = True
     workers: Annotated[
         int, Meta(ge=0, le=64, description="native processes that answer UDP; 0: answer in the process itself")
     ] = 1
@@ -272,6 +308,20 @@ class DnsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     forward_clients: Annotated[int, Meta(ge=1, description="forwarded questions in flight at most")] = 1024
 
 
+class RelayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[relay]`: follow other Pharos servers instead of the orchestrators."""
+
+    servers: Annotated[
+        tuple[str, ...], Meta(description="the `[api]` of servers, http(s)://HOST[:PORT]; each node picks one of them")
+    ] = ()
+    token_file: Annotated[str, Meta(description="file with the bearer token of the servers' `[api]`")] = ""
+    ca_file: Annotated[str, Meta(description="PEM file of the authorities that sign the servers' certificates")] = ""
+    cert_file: Annotated[str, Meta(description="PEM file of the client certificate for the servers")] = ""
+    key_file: Annotated[str, Meta(description="PEM file of the client certificate's key")] = ""
+    tls_verify: Annotated[bool, Meta(description="verify the servers' certificates")] = True
+    connect_timeout: Annotated[Duration, Meta(description="time to connect and to get the first word")] = Duration(5)
+
+
 class FileConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[file]`: static records, from files in the master-file format (RFC 1035 §5)."""
 
@@ -294,7 +344,7 @@ class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         str,
         Meta(description="file with a bearer token that every request except /livez, /healthz and /readyz must carry"),
     ] = ""
-    enumeration: Annotated[bool, Meta(description="serve /v1/axfr and /v1/enumerate")] = True
+    enumeration: Annotated[bool, Meta(description="serve /v1/axfr, /v1/enumerate and /v1/records")] = True
 
 
 class StateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

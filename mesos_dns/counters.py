@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Protocol
 
 TYPE_NAMES = {
@@ -46,6 +47,22 @@ class Native(Protocol):
         """What it holds."""
 
 
+class _Held:
+    """What several tables hold; what their workers have counted is counted already."""
+
+    def __init__(self, tables: Sequence[Native]) -> None:
+        self._tables = tables
+
+    def totals(self) -> Totals:
+        return Totals()
+
+    def figures(self) -> dict[str, int]:
+        whole: Counter[str] = Counter()
+        for table in self._tables:
+            whole.update(table.figures())
+        return dict(whole)
+
+
 class DnsCounters:
     """Plain counts, exposed by mesos_dns.metrics. Keys are bounded: types outside a short list are "other".
 
@@ -63,6 +80,7 @@ class DnsCounters:
         self.truncated = 0
         self.dropped = 0
         self.faults = 0
+        self.prohibited = 0
         self.forwarded: Counter[str] = Counter()
         self.transfers: Counter[str] = Counter()
         self.notifies: Counter[str] = Counter()
@@ -72,6 +90,23 @@ class DnsCounters:
         self.tcp_open: Counter[str] = Counter()
         self.tcp_refused: Counter[str] = Counter()
         self.tcp_closed: Counter[str] = Counter()
+
+    @classmethod
+    def together(cls, several: Sequence[DnsCounters]) -> DnsCounters:
+        """What several servers of a process have counted, as one; workers are numbered through."""
+        whole = cls()
+        for each in several:
+            for name, value in vars(each).items():
+                if isinstance(value, Counter):
+                    getattr(whole, name).update(value)
+                elif isinstance(value, int):
+                    setattr(whole, name, getattr(whole, name) + value)
+            totals = each.native_totals()
+            first = len(whole._past.queries)
+            totals.queries = Counter({first + number: count for number, count in totals.queries.items()})
+            whole._past.add(totals)
+        whole.native = _Held([each.native for each in several if each.native is not None])
+        return whole
 
     def response(self, transport: str, zone: str, kind: str, rcode: int, path: str = "slow") -> None:
         """One answer that goes out."""

@@ -1,8 +1,10 @@
 """Resolve the host names that masters speak of, off the event loop, and remember the last known answer.
 
-Names go through the system's resolver (so /etc/hosts holds) in threads, each with a time limit. A
-name that stops resolving keeps its last known addresses; one that never resolved is tried again in
-the background. Nobody waits for a slow name: `lookup` answers at once with what is known.
+How a name is resolved is the caller's choice: through `boot_names` in a running process, through the
+system's resolver (so /etc/hosts holds), in threads, where nothing is said. Each look-up has a time
+limit. A name that stops resolving keeps its last known addresses; one that never resolved, or whose
+addresses are only remembered, is tried again in the background. Nobody waits for a slow name:
+`lookup` answers at once with what is known.
 """
 
 from __future__ import annotations
@@ -31,6 +33,13 @@ _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
 
 Resolve = Callable[[str], Awaitable[tuple[str, ...]]]
+"""Host name → its canonical addresses, or `Remembered` ones. Raises OSError or UnicodeError when there are none."""
+
+
+class Remembered(tuple[str, ...]):
+    """Addresses that a name had when it could be resolved, which it can't be now: good, and to be asked for again."""
+
+    __slots__ = ()
 
 
 def is_host(text: str) -> bool:
@@ -91,6 +100,7 @@ class Hosts:
         self._known: dict[str, tuple[str, ...]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._first: dict[str, asyncio.Event] = {}
+        self._wake: dict[str, asyncio.Event] = {}
         self._gate = asyncio.Semaphore(PARALLEL)
 
     def lookup(self, host: str) -> tuple[str, ...] | None:
@@ -106,7 +116,7 @@ class Hosts:
         if not _NAME.fullmatch(host):
             return ()
         if host not in self._tasks and len(self._tasks) < MAX_NAMES:
-            self._first[host] = asyncio.Event()
+            self._first[host], self._wake[host] = asyncio.Event(), asyncio.Event()
             self._tasks[host] = asyncio.create_task(self._keep(host), name=f"resolve {host}")
         return None
 
@@ -125,7 +135,14 @@ class Hosts:
         if task is not None:
             task.cancel()
         self._first.pop(host, None)
+        self._wake.pop(host, None)
         self._known.pop(host, None)
+
+    def again(self, host: str) -> None:
+        """Nobody answers there: look a name up again soon; until then its addresses are those that are known."""
+        wake = self._wake.get(host)
+        if wake is not None:
+            wake.set()
 
     async def close(self) -> None:
         """Stop every background attempt."""
@@ -139,16 +156,24 @@ class Hosts:
         pause = RETRY_MIN
         while True:
             addresses = await self._attempt(host)
+            fresh = bool(addresses) and not isinstance(addresses, Remembered)
             if addresses:
-                pause = RETRY_MIN
-                self._learn(host, addresses)
+                self._learn(host, tuple(addresses))
             elif host not in self._known:
                 log.warning("a host name can't be resolved; trying again host=%s", host)
                 self._learn(host, ())
             self._first[host].set()
-            await asyncio.sleep((REFRESH if addresses else pause) * random.uniform(0.8, 1.2))
-            if not addresses:
-                pause = min(pause * 2, RETRY_MAX)
+            await self._rest(host, (REFRESH if fresh else pause) * random.uniform(0.8, 1.2))
+            pause = RETRY_MIN if fresh else min(pause * 2, RETRY_MAX)
+
+    async def _rest(self, host: str, seconds: float) -> None:
+        """Wait until a name is to be looked up again: less when somebody asks for that, but not nothing."""
+        wake = self._wake[host]
+        wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.sleep(RETRY_MIN)
+                await wake.wait()
 
     async def _attempt(self, host: str) -> tuple[str, ...]:
         async with self._gate:

@@ -3,7 +3,8 @@
 Those of DNS are in `metrics_dns`. Nothing is counted here: the parts keep plain integers and are read
 when somebody asks. Labels are bounded: names of sources, event types, record types, route templates,
 never a task or a query name.
-The process' own metrics (CPU, memory, file descriptors) are added from a thread, as they read files.
+What is told is read on the loop, part by part. The text is made in a thread, as are the process' own metrics (CPU,
+memory, file descriptors), which read files.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -19,60 +21,105 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from mesos_dns.api_context import LATENCY_BUCKETS, ApiContext
+from mesos_dns.metric_families import counter_by, cumulative
 from mesos_dns.metrics_dns import dns_metrics
+from mesos_dns.metrics_resolver import resolver_metrics
+from mesos_dns.metrics_watch import watch_metrics
 from mesos_dns.model import Entity
 from mesos_dns.sources.counters import SourceCounters
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-KINDS = ("task", "node", "framework", "leadership", "app", "health", "vip_address", "records")
+KINDS = ("task", "node", "framework", "leadership", "app", "health", "vip_address", "vip", "reachability", "records")
+
+
+KEPT_FOR, KEPT_MOST = 4.0, 1.0
+"""An answer is given again for so many times as long as it took to make, at most for so many seconds: however many ask,
+they cost a fifth of the processor's time. A small one is made anew for all but those who ask at once."""
+
+_CHUNK = 10_000
+"""Entities that are counted at a stretch: below a millisecond."""
 
 
 async def exposition(context: ApiContext) -> bytes:
-    """The text format of all metrics (content type CONTENT_TYPE)."""
-    registry = CollectorRegistry()
-    registry.register(PartsCollector(context))
-    return generate_latest(registry) + await asyncio.to_thread(_process)
+    """The text format of all metrics (content type CONTENT_TYPE). It is made once for all who ask at a time."""
+    page = context.metrics_page
+    async with page.making:
+        began = time.monotonic()
+        if began >= page.good_until:
+            page.text = await asyncio.to_thread(_text, await collected(context))
+            now = time.monotonic()
+            page.good_until = now + min(KEPT_MOST, KEPT_FOR * (now - began))
+        return page.text
 
 
-def _process() -> bytes:
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    return generate_latest(registry)
+def _text(metrics: Iterable[Metric]) -> bytes:
+    process = CollectorRegistry()
+    ProcessCollector(registry=process)
+    # One by one: the loop waits while a long text is put together.
+    return b"".join([*(generate_latest(_Collected(metric)) for metric in metrics), generate_latest(process)])
+
+
+class _Collected(Collector):
+    """A metric that was read already."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterable[Metric]:
+        """Just this."""
+        return (self._metric,)
 
 
 def entity_counts(entities: Iterable[Entity]) -> dict[str, int]:
     """kind → how many, every kind named."""
-    by_type = Counter(map(type, entities))
-    by_name = {kind.__name__: count for kind, count in by_type.items()}
-    names = {"health": "HealthOverlay", "vip_address": "VipAddress", "records": "StaticRecords"}
+    return _by_kind(Counter(map(type, entities)))
+
+
+def _by_kind(counts: Mapping[type[Entity], int]) -> dict[str, int]:
+    by_name = {kind.__name__: count for kind, count in counts.items()}
+    names = {
+        "health": "HealthOverlay",
+        "vip_address": "VipAddress",
+        "reachability": "Suspect",
+        "records": "StaticRecords",
+    }
     return {kind: by_name.get(names.get(kind, kind.capitalize()), 0) for kind in KINDS}
 
 
-class PartsCollector(Collector):
-    """Reads the parts of a process."""
+async def _sliced_counts(entities: Iterator[Entity]) -> dict[str, int]:
+    """As `entity_counts`, in slices."""
+    counts: Counter[type[Entity]] = Counter()
+    while chunk := list(islice(entities, _CHUNK)):
+        counts.update(map(type, chunk))
+        await asyncio.sleep(0)
+    return _by_kind(counts)
 
-    def __init__(self, context: ApiContext) -> None:
-        self._context = context
 
-    def describe(self) -> list[Metric]:
-        """Nothing: asking for names alone must not walk the tables."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """Every metric, by part."""
-        context = self._context
-        yield from _source_standing(context)
-        yield from _source_counts(
+async def collected(context: ApiContext) -> list[Metric]:
+    """Every metric of the process' parts as it is now, but those that the process itself has."""
+    more = await context.more_metrics() if context.more_metrics is not None else ()
+    kinds = await _sliced_counts(context.catalog.entities())
+    found: list[Metric] = []
+    for part in (
+        _source_standing(context),
+        _source_counts(
             {
                 name: c
                 for name, s in context.sources.items()
                 if isinstance(c := getattr(s, "counters", None), SourceCounters)
             }
-        )
-        yield from _catalog(context)
-        yield from dns_metrics(context)
-        yield from _api(context)
+        ),
+        _catalog(context, kinds),
+        dns_metrics(context),
+        resolver_metrics(context),
+        watch_metrics(context),
+        _hosts(context),
+        _api(context),
+    ):
+        found += part  # each looks at tables that may change while the loop has its turn
+        await asyncio.sleep(0)
+    return [*found, *more]
 
 
 def _source_standing(context: ApiContext) -> Iterator[Metric]:
@@ -133,6 +180,7 @@ def _source_counts(counters: Mapping[str, SourceCounters]) -> Iterator[Metric]:
     yield counter("pharos_source_received_bytes_total", "bytes read", lambda c: c.bytes)
     yield counter("pharos_source_connects_total", "connections made", lambda c: c.connects)
     yield counter("pharos_source_reconnects_total", "connections lost and tried again", lambda c: c.reconnects)
+    yield counter("pharos_source_reads_total", "single things that were read again after an event", lambda c: c.reads)
     yield counter("pharos_source_syncs_total", "times that everything was told", lambda c: c.syncs)
     yield counter("pharos_source_sync_seconds_total", "time spent on syncs", lambda c: c.sync_seconds)
     yield counter(
@@ -145,10 +193,10 @@ def _source_counts(counters: Mapping[str, SourceCounters]) -> Iterator[Metric]:
     yield counter("pharos_source_unknown_tasks_total", "updates of tasks nobody had told of", lambda c: c.unknown_tasks)
 
 
-def _catalog(context: ApiContext) -> Iterator[Metric]:
+def _catalog(context: ApiContext, kinds: Mapping[str, int]) -> Iterator[Metric]:
     catalog = context.catalog
     entities = GaugeMetricFamily("pharos_catalog_entities", "entities that are known", labels=["kind"])
-    for kind, count in entity_counts(catalog.entities()).items():
+    for kind, count in kinds.items():
         entities.add_metric([kind], count)
     yield entities
     yield CounterMetricFamily("pharos_catalog_changes_total", "real changes of entities", value=catalog.version)
@@ -168,6 +216,24 @@ def _catalog(context: ApiContext) -> Iterator[Metric]:
         )
 
 
+def _hosts(context: ApiContext) -> Iterator[Metric]:
+    """How the hosts of masters, ZooKeeper and servers got their addresses."""
+    boot = context.boot
+    if boot is None:
+        return
+    yield counter_by(
+        "pharos_source_host_lookups_total", "host names by where their addresses came from", "from", boot.counters
+    )
+    yield GaugeMetricFamily(
+        "pharos_source_remembered_hosts", "host names whose last addresses are kept", value=len(boot.remembered)
+    )
+    yield CounterMetricFamily(
+        "pharos_source_remembered_hosts_errors_total",
+        "times that they could not be saved",
+        value=boot.remembered.errors,
+    )
+
+
 def _api(context: ApiContext) -> Iterator[Metric]:
     counts = context.counters
     requests = CounterMetricFamily("pharos_api_requests_total", "HTTP requests", labels=["endpoint", "status"])
@@ -175,9 +241,7 @@ def _api(context: ApiContext) -> Iterator[Metric]:
         requests.add_metric([endpoint, str(status)], count)
     seconds = HistogramMetricFamily("pharos_api_request_seconds", "time to answer HTTP requests", labels=["endpoint"])
     for endpoint, buckets in list(counts.buckets.items()):
-        bounds = [*map(str, LATENCY_BUCKETS), "+Inf"]
-        cumulative = [(bound, float(sum(buckets[: number + 1]))) for number, bound in enumerate(bounds)]
-        seconds.add_metric([endpoint], buckets=cumulative, sum_value=counts.seconds[endpoint])
+        seconds.add_metric([endpoint], buckets=cumulative(LATENCY_BUCKETS, buckets), sum_value=counts.seconds[endpoint])
     yield from (requests, seconds)
     yield GaugeMetricFamily("pharos_api_requests_in_flight", "HTTP requests being answered", value=counts.in_flight)
     yield CounterMetricFamily(

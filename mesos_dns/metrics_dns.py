@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from mesos_dns.api_context import ApiContext
 from mesos_dns.counters import DnsCounters, Totals
+from mesos_dns.metric_families import counter_by
 
 _RCODES = {
     0: "NOERROR",
@@ -25,7 +26,7 @@ _RCODES = {
 
 def dns_metrics(context: ApiContext) -> Iterator[Metric]:
     """Every metric of the part "dns"."""
-    counts = context.dns_counters
+    counts = DnsCounters.together([context.dns_counters, context.resolver_dns_counters])
     totals = counts.native_totals()
     yield from _answers(counts, totals)
     yield from _manners(counts, totals)
@@ -80,12 +81,12 @@ def _manners(counts: DnsCounters, totals: Totals) -> Iterator[Metric]:
         ("pharos_dns_transfers_total", "zone transfers by how they ended", counts.transfers),
         ("pharos_dns_notifies_total", "notifications of secondaries by what came of them", counts.notifies),
     ):
-        yield _counter(name, text, "result", by_result)
+        yield counter_by(name, text, "result", by_result)
 
 
 def _workers(counts: DnsCounters, totals: Totals) -> Iterator[Metric]:
     by_worker = {str(number): count for number, count in totals.queries.items()}
-    yield _counter("pharos_dns_worker_queries_total", "datagrams that a native worker read", "worker", by_worker)
+    yield counter_by("pharos_dns_worker_queries_total", "datagrams that a native worker read", "worker", by_worker)
     for name, key, text in (
         ("pharos_dns_worker_passed_total", "passed", "questions that workers handed to Python"),
         (
@@ -125,18 +126,11 @@ def _streams(counts: DnsCounters) -> Iterator[Metric]:
         ("pharos_dns_tcp_refused_total", "TCP and TLS connections over a limit", "reason", counts.tcp_refused),
         ("pharos_dns_tcp_closed_total", "TCP and TLS connections that the server ended", "reason", counts.tcp_closed),
     ):
-        yield _counter(name, text, label, by_label)
+        yield counter_by(name, text, label, by_label)
     family = GaugeMetricFamily("pharos_dns_tcp_connections", "TCP and TLS connections now", labels=["transport"])
     for transport, count in list(counts.tcp_open.items()):
         family.add_metric([transport], count)
     yield family
-
-
-def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=[label])
-    for value, count in list(values.items()):
-        family.add_metric([value], count)
-    return family
 
 
 def _zones(context: ApiContext) -> Iterator[Metric]:
@@ -146,6 +140,8 @@ def _zones(context: ApiContext) -> Iterator[Metric]:
     )
     tasks = GaugeMetricFamily("pharos_dns_zone_tasks", "tasks with names", labels=["zone"])
     for zone in list(view.zones.values()):
+        if zone.alias:
+            continue
         named = sum(1 for _ in zone.tasks.owners()) if zone.tasks is not None else 0
         owners.add_metric([zone.origin], len(zone.store) + named)
         if zone.tasks is not None:

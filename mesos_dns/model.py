@@ -33,13 +33,6 @@ class NodeState(StrEnum):
     GONE = "gone"
 
 
-class Reachability(StrEnum):
-    """What the Pharos servers have seen of a node themselves."""
-
-    OK = "ok"
-    SUSPECT = "suspect"
-
-
 class Health(StrEnum):
     """A task's health: NONE has no check defined, PENDING has a check and no result yet."""
 
@@ -91,7 +84,6 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     addresses: tuple[str, ...] = ()
     port: int = 0
     state: NodeState = NodeState.ACTIVE
-    reachability: Reachability = Reachability.OK
     cluster: str = DEFAULT_CLUSTER
 
     @property
@@ -168,31 +160,83 @@ class Leadership(msgspec.Struct, frozen=True, gc=False):
         return ("leadership", self.cluster)
 
 
+class AppPort(msgspec.Struct, frozen=True, gc=False):
+    """A port of an app's definition. `service_port` is the one that load balancers listen on (0: none was given),
+    `container_port` the one inside the container (0: none is mapped), `host_port` -1 where a mapping has none."""
+
+    service_port: int = 0
+    container_port: int = 0
+    host_port: int = 0
+    name: str = ""
+    protocol: str = "tcp"
+    labels: Labels = ()
+
+
+class AppCheck(msgspec.Struct, frozen=True, gc=False):
+    """A health check of an app's definition, with Marathon's word for its `protocol` ("HTTP", "MESOS_TCP", …).
+
+    `port_index` is -1 where the definition has none, `port` the explicit one (0: none); times are seconds.
+    """
+
+    protocol: str = "HTTP"
+    path: str = "/"
+    port_index: int = -1
+    port: int = 0
+    grace: float = 300.0
+    interval: float = 60.0
+    timeout: float = 20.0
+    max_failures: int = 3
+
+
 class App(msgspec.Struct, frozen=True, gc=False):
-    """An orchestrator's definition of something it runs several instances of."""
+    """An orchestrator's definition of something it runs several instances of.
+
+    `kind` is "app" or "pod"; `network` "host", "bridge" or "container". `ports` are in the order of the app's port
+    indexes. `config_changed` is when the definition last changed other than by scaling, `deployments` the ids of those
+    that are under way.
+    """
 
     id: str
     labels: Labels = ()
-    ports: tuple[Port, ...] = ()
+    kind: str = "app"
+    network: str = "host"
+    ports: tuple[AppPort, ...] = ()
+    checks: tuple[AppCheck, ...] = ()
     instances: int = 0
-    checks: int = 0
     version: str = ""
-    deployment: str = ""
+    config_changed: float = 0.0
+    scaled: float = 0.0
+    deployments: tuple[str, ...] = ()
+    framework_id: str = ""
     cluster: str = DEFAULT_CLUSTER
 
     @property
     def key(self) -> Key:
-        """("app", cluster, app id)."""
-        return ("app", self.cluster, self.id)
+        """("app", cluster, framework id, app id): several Marathons may have an app of one id."""
+        return ("app", self.cluster, self.framework_id, self.id)
 
 
 class HealthOverlay(msgspec.Struct, frozen=True, gc=False):
-    """What an orchestrator knows of a Mesos task and Mesos does not: its own checks and ports."""
+    """What an orchestrator knows of one of its tasks and Mesos does not: whose it is, its own checks and ports.
+
+    `health` is NONE where the app has no check, PENDING while none has a result, HEALTHY when any check is passed
+    (as marathon-lb counts). `ports` are the host's, in the order of port indexes (none in a container network without
+    mapped ports); `addresses` the task's own, in the orchestrator's order. `host` is the agent's name or address, and
+    `host_addresses` what it resolved to. `state` is Mesos' word ("TASK_RUNNING") as the orchestrator last heard it.
+    """
 
     framework_id: str
     task_id: str
     health: Health = Health.NONE
     ports: tuple[int, ...] = ()
+    app: str = ""
+    host: str = ""
+    host_addresses: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    state: str = ""
+    version: str = ""
+    staged: float = 0.0
+    started: float = 0.0
     cluster: str = DEFAULT_CLUSTER
 
     @property
@@ -202,16 +246,84 @@ class HealthOverlay(msgspec.Struct, frozen=True, gc=False):
 
 
 class VipAddress(msgspec.Struct, frozen=True, gc=False):
-    """A virtual address as allocated to a VIP name."""
+    """The virtual addresses that were allocated to a VIP's name ("web.marathon"); "" where there is none (yet)."""
 
     name: str
-    address: str
+    address: str = ""
+    address6: str = ""
     cluster: str = DEFAULT_CLUSTER
 
     @property
     def key(self) -> Key:
         """("vip_address", cluster, name)."""
         return ("vip_address", self.cluster, self.name)
+
+
+class VipServer(msgspec.Struct, frozen=True, gc=False):
+    """A fixed backend of a VIP."""
+
+    address: str
+    port: int
+    weight: int = 1
+
+
+class VipSelector(msgspec.Struct, frozen=True, gc=False):
+    """Which tasks are backends of a VIP: all that is given must fit. `app` is a Marathon id or a task's name,
+    `port` a discovery port's name or number, "" the task's first."""
+
+    app: str = ""
+    framework: str = ""
+    labels: Labels = ()
+    port: str = ""
+
+
+class VipCheck(msgspec.Struct, frozen=True, gc=False):
+    """How a VIP's backends are checked: `type` tcp or http; seconds; so many failures or successes in a row."""
+
+    type: str = "tcp"
+    path: str = "/"
+    interval: float = 2.0
+    timeout: float = 2.0
+    fall: int = 3
+    rise: int = 2
+
+
+class Vip(msgspec.Struct, frozen=True, gc=False):
+    """A VIP of the VIP file. `target` is a name ("db.marathon"), whose addresses are allocated, or an address.
+
+    Without `selector` and `servers` it only says how a VIP of labels is balanced. `scheduler` "" means the
+    node's default, `persistence` (seconds) 0 none; thresholds 0: none (connections of one backend at which it
+    gets no more, and below which it gets some again).
+    """
+
+    target: str
+    port: int
+    protocol: str = "tcp"
+    scheduler: str = ""
+    persistence: int = 0
+    upper_threshold: int = 0
+    lower_threshold: int = 0
+    selector: VipSelector | None = None
+    servers: tuple[VipServer, ...] = ()
+    check: VipCheck | None = None
+    cluster: str = DEFAULT_CLUSTER
+
+    @property
+    def key(self) -> Key:
+        """("vip", cluster, protocol, target, port)."""
+        return ("vip", self.cluster, self.protocol, self.target, str(self.port))
+
+
+class Suspect(msgspec.Struct, frozen=True, gc=False):
+    """A node of which the servers that followed it have heard nothing for a while, by its address."""
+
+    address: str
+    cluster: str = DEFAULT_CLUSTER
+
+    @property
+    def key(self) -> Key:
+        """("reachability", cluster, address)."""
+        return ("reachability", self.cluster, self.address)
 
 
 class Ensemble(msgspec.Struct, frozen=True, gc=False):
@@ -244,7 +356,9 @@ class StaticRecords(msgspec.Struct, frozen=True, gc=False):
         return ("records", self.owner, str(self.rtype))
 
 
-Entity: TypeAlias = Node | Framework | Task | Leadership | App | HealthOverlay | VipAddress | Ensemble | StaticRecords
+Entity: TypeAlias = (
+    Node | Framework | Task | Leadership | App | HealthOverlay | VipAddress | Vip | Suspect | Ensemble | StaticRecords
+)
 
 
 class Put(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -19,3 +20,35 @@ class Presence(Protocol):
 
     def leave_mark(self, mark: str) -> None:
         """The counterpart of `enter_mark`."""
+
+
+class Together:
+    """Several who hear of one zone's names."""
+
+    def __init__(self, hearers: Sequence[Presence]) -> None:
+        self._hearers = tuple(hearers)
+
+    def enter(self, owner: str) -> None:
+        """An owner has got its first record."""
+        for hearer in self._hearers:
+            hearer.enter(owner)
+
+    def leave(self, owner: str) -> None:
+        """An owner has lost its last record."""
+        for hearer in self._hearers:
+            hearer.leave(owner)
+
+    def enter_mark(self, mark: str) -> None:
+        """A task's canonical names have come."""
+        for hearer in self._hearers:
+            hearer.enter_mark(mark)
+
+    def leave_mark(self, mark: str) -> None:
+        """They have gone."""
+        for hearer in self._hearers:
+            hearer.leave_mark(mark)
+
+
+def together(hearers: Sequence[Presence]) -> Presence | None:
+    """All of them as one; None for nobody."""
+    return hearers[0] if len(hearers) == 1 else Together(hearers) if hearers else None

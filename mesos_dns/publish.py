@@ -39,6 +39,8 @@ class CatalogPublisher:
         """What this source has said so far, restored state included (a live view: do not change it)."""
         return self._catalog.said(self._source)
 
-    def mark(self, *, connected: bool, synced: bool | None = None, detail: str = "") -> None:
+    def mark(
+        self, *, connected: bool, synced: bool | None = None, detail: str = "", since: float | None = None
+    ) -> None:
         """The source's standing; what it said stays as it is."""
-        self._catalog.mark(self._source, connected=connected, synced=synced, detail=detail)
+        self._catalog.mark(self._source, connected=connected, synced=synced, detail=detail, since=since)

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from mesos_dns.names import Rdata
 from mesos_dns.presence import Presence
+from mesos_dns.wire import MAX_NAME, name_to_wire
 
 _Single: TypeAlias = tuple[int, Rdata, int]
 _Several: TypeAlias = dict[tuple[int, Rdata], int]
@@ -31,6 +32,11 @@ def legal_owner(owner: str, room: int = 255) -> bool:
     return all(0 < length < 64 for length in lengths) and sum(lengths) + len(lengths) + 1 <= room
 
 
+def room_below(origin: str) -> int:
+    """Octets that an owner below an origin may have on the wire, its own final octet included."""
+    return MAX_NAME - len(name_to_wire(origin)) + 1
+
+
 def fold(owner: str) -> str:
     """The owner in lower case as DNS compares it: ASCII letters only (RFC 4343)."""
     if owner.isascii():
@@ -45,7 +51,8 @@ class RecordStore:
     def __init__(
         self, room: int = 255, touch: Callable[[str], None] | None = None, presence: Presence | None = None
     ) -> None:
-        self._room = room
+        self.room = room
+        """Octets that an owner may have on the wire, its final one included."""
         self._touch = touch
         self._presence = presence
         self._owners: dict[str, _Single | _Several] = {}
@@ -60,7 +67,7 @@ class RecordStore:
 
     def copy(self) -> RecordStore:
         """A store of its own with the same records, which tells nobody of changes."""
-        other = RecordStore(self._room)
+        other = RecordStore(self.room)
         other._owners = {owner: held if isinstance(held, tuple) else dict(held) for owner, held in self._owners.items()}
         other._inner = dict(self._inner)
         return other
@@ -132,9 +139,9 @@ class RecordStore:
         return [data for kind, data in held if kind == rtype]
 
     def _legal(self, owner: str, rdata: Rdata) -> bool:
-        if not legal_owner(owner, self._room):
+        if not legal_owner(owner, self.room):
             return False
-        return not isinstance(rdata, tuple) or legal_owner(rdata[1], self._room)
+        return not isinstance(rdata, tuple) or legal_owner(rdata[1], self.room)
 
     def _enter(self, owner: str) -> None:
         """Count a new owner at its ancestors, as far up as they were not there before."""
@@ -164,42 +171,3 @@ class RecordStore:
             del self._inner[owner]
             if owner and owner in self._owners:
                 return
-
-
-class PointerStore:
-    """Which name an address points back to: the best of its candidates, chosen deterministically.
-
-    A candidate is (rank, name); the lowest rank wins, then the name that sorts first. So the answer
-    depends on what is there alone, never on the order in which it came.
-    """
-
-    def __init__(self, touch: Callable[[bytes], None] | None = None) -> None:
-        self._touch = touch
-        self._candidates: dict[bytes, dict[tuple[int, str], int]] = {}
-
-    def __len__(self) -> int:
-        return len(self._candidates)
-
-    def add(self, address: bytes, rank: int, name: str) -> None:
-        """Count one candidate name of an address (4 or 16 packed bytes)."""
-        held = self._candidates.setdefault(address, {})
-        held[rank, name] = held.get((rank, name), 0) + 1
-        if self._touch is not None:
-            self._touch(address)
-
-    def remove(self, address: bytes, rank: int, name: str) -> None:
-        """Take back what `add` counted."""
-        held = self._candidates[address]
-        if held[rank, name] > 1:
-            held[rank, name] -= 1
-            return
-        del held[rank, name]
-        if not held:
-            del self._candidates[address]
-        if self._touch is not None:
-            self._touch(address)
-
-    def name(self, address: bytes) -> str | None:
-        """The canonical name of an address (relative to the domain), or None."""
-        held = self._candidates.get(address)
-        return min(held)[1] if held else None

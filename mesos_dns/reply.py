@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Final, Protocol
 
 from mesos_dns.answer import Answer, error
 from mesos_dns.config import DnsConfig
@@ -19,7 +19,7 @@ from mesos_dns.message import BADCOOKIE, FORMERR, NOERROR, NXDOMAIN, SERVFAIL, T
 from mesos_dns.ratelimit import ANSWER, ERROR, PASS, SLIP, RateLimiter, is_private
 
 MAX_TCP = 65535
-_GOLDEN = 0x9E3779B1
+TURN_STEP: Final = 0x9E3779B1
 """2**32 over the golden ratio: steps of this size spread evenly over the circle, and so does every
 n-th of them. A plain count would give a client that asks A and AAAA in turn always the same order."""
 
@@ -58,6 +58,7 @@ class Replies:
         self._limit_private = config.rate_limit_private
         self.idle: Callable[[], float] = lambda: float(config.tcp_idle)
         self._max_udp = config.max_udp_payload
+        self._turn_step = TURN_STEP if config.rotate else 0
         self._flags = flags
 
     def answer(self, answer: Answer, query: Query, transport: str, client: bytes) -> bytes | None:
@@ -136,8 +137,8 @@ class Replies:
         self._counters.response(transport, zone, TYPE_NAMES.get(query.qtype, "other"), rcode)
 
     def next_turn(self) -> int:
-        """The next rotation."""
-        self.turn = (self.turn + _GOLDEN) & 0xFFFFFFFF
+        """The next rotation; 0 where records keep their order."""
+        self.turn = (self.turn + self._turn_step) & 0xFFFFFFFF
         return self.turn
 
     def _opt(self, answer: Answer, query: Query, transport: str, cookie: bytes) -> bytes:

@@ -76,7 +76,7 @@ class Secondaries:
     def _look(self, group: asyncio.TaskGroup) -> None:
         view, now = self._view(), asyncio.get_running_loop().time()
         for zone in list(view.zones.values()):
-            if not ready(zone, view):
+            if not zone.notified or not ready(zone, view):
                 continue
             serial = serial_of(zone.soa(view.serial))
             for server in self._servers:

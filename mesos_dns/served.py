@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping, Sequence
+
 from mesos_dns.config import DnsConfig
 from mesos_dns.names import NS, SOA, Rdata
 from mesos_dns.records import RecordStore, fold
 from mesos_dns.taskindex import TaskIndex
 from mesos_dns.wire import name_to_wire, soa_rdata
 
+NS_TTL = 3600
+"""Seconds, of the NS records that DC/OS' zones have of themselves."""
+_LABELS = {**{label: label for label in ("dcos", "mesos", "l4lb", "thisnode", "component")}, "dclb": "l4lb"}
+"""First label of a zone of DC/OS' directory → the zone that is meant."""
+
 
 class Zone:
     """A zone; its records are counted ones (`store`) and those that tasks give (`tasks`).
 
-    `tag` names the records in `touch` reports; several zones may share them (the copy does). A
-    `plain` zone comes from files alone and has the SOA and NS records that they say.
+    `tag` names the records in `touch` reports; several zones may share them (the copy and aliases do).
+    A `plain` zone comes from files alone (or is this node's) and has the SOA and NS records that they
+    say. `ns_ttl`: seconds, of the apex' NS records; as `ttl` by default.
     """
 
     def __init__(
@@ -27,6 +36,7 @@ class Zone:
         ttl: int,
         srv: tuple[int, int],
         plain: bool = False,
+        ns_ttl: int | None = None,
     ) -> None:
         self.origin = origin
         self.wire = name_to_wire(fold(origin))
@@ -34,6 +44,9 @@ class Zone:
         self.store = store
         self.tasks = tasks
         self.ttl = ttl
+        self.alias = False
+        """True for another name of a zone that is served too."""
+        self._ns_ttl = ttl if ns_ttl is None else ns_ttl
         self.srv_prefix = srv
         self.mname = mname_of(config)
         self.rname = config.soa_rname or f"root.{self.mname}"
@@ -45,11 +58,22 @@ class Zone:
     def __repr__(self) -> str:
         return f"<Zone {self.origin} owners={len(self.store)} tasks={0 if self.tasks is None else len(self.tasks)}>"
 
+    def renamed(self, origin: str) -> Zone:
+        """The same zone under another name: everything is shared, owners are as they are asked for."""
+        other = copy.copy(self)
+        other.origin, other.wire, other.alias = origin, name_to_wire(fold(origin)), True
+        return other
+
     def soa(self, serial: int) -> bytes:
         """The SOA rdata: a plain zone's own, else made with the view's serial."""
         if self.plain and (own := self.store.rrset("", SOA)):
             return bytes(own[0])  # type: ignore[arg-type]  # SOA rdata is bytes
         return soa_rdata(self.mname, self.rname, (serial, *self._soa_numbers))
+
+    @property
+    def notified(self) -> bool:
+        """Whether secondaries are told of changes: not under other names, nor of a zone in which nothing is yet."""
+        return not self.alias and (self.plain or self.tasks is not None or len(self.store) > 0)
 
     @property
     def negative_ttl(self) -> int:
@@ -87,7 +111,29 @@ class Zone:
 
     def ttl_of(self, owner: str, rtype: int) -> int:
         """Seconds."""
-        return self.ttls.get((owner, rtype), self.ttl) if self.ttls else self.ttl
+        usual = self.ttl if owner or rtype != NS else self._ns_ttl
+        return self.ttls.get((owner, rtype), usual) if self.ttls else usual
+
+
+def other_parents(directory: str, cluster_key: str) -> tuple[str, ...]:
+    """What may stand in the place of DC/OS' directory at the end of a name: NAME.global for NAME.directory, and
+    the cluster's own place among all clusters, where its key is known."""
+    stem, dot, last = directory.rpartition(".")
+    by_name = (f"{stem}.global",) if dot and last.lower() == "directory" else ()
+    return (*by_name, f"{cluster_key}.dcos.directory") if cluster_key else by_name
+
+
+def aliases(zones: Mapping[bytes, Zone], directory: str, parents: Sequence[str]) -> list[Zone]:
+    """DC/OS' zones under all their other names, where nothing else is served: below each of `parents`, and `dclb`,
+    which is the old name of `l4lb`."""
+    found: dict[bytes, Zone] = {}
+    for parent in (directory, *parents):
+        for label, meant in _LABELS.items():
+            zone = zones.get(name_to_wire(fold(f"{meant}.{directory}")))
+            if zone is not None and name_to_wire(fold(f"{label}.{parent}")) not in zones:
+                alias = zone.renamed(f"{label}.{parent}")
+                found[alias.wire] = alias
+    return list(found.values())
 
 
 def mname_of(config: DnsConfig) -> str:

@@ -10,7 +10,7 @@ import asyncio
 from mesos_dns.config import DnsConfig, host_port
 from mesos_dns.fastpath import FastPath
 from mesos_dns.forward import Forwarder
-from mesos_dns.respond import Responder
+from mesos_dns.respond import Beyond, Responder
 from mesos_dns.streams import Streams
 from mesos_dns.udp import UdpListener
 from mesos_dns.workers import Worker
@@ -22,21 +22,22 @@ MAKE_PAUSE = 0.005
 
 
 class DnsServer:
-    """Serves every address of `[dns] listen` by UDP and TCP, and of `tls_listen` by TLS.
+    """Serves every address of `listen` by UDP and TCP, and of `tls_listen` by TLS; `section` is where these are.
 
     `start` binds, `close` lets go.
     """
 
-    def __init__(self, config: DnsConfig, responder: Responder) -> None:
+    def __init__(self, config: DnsConfig, responder: Responder, section: str = "dns") -> None:
+        self._section = section
         self._config = config
         self._responder = responder
-        self._forwarder = Forwarder(responder, float(config.forward_timeout), config.forward_clients)
+        self._beyond = _beyond(config, responder)
         self.addresses: list[tuple[str, int]] = []
         """The bound (host, port) pairs, ports filled in where 0 was asked for."""
         self._udp: list[UdpListener] = []
         self._ending: set[asyncio.Future[None]] = set()
         self._making: asyncio.TimerHandle | None = None
-        self._streams = Streams(config, responder, self._forwarder)
+        self._streams = Streams(config, responder, self._beyond)
 
     @property
     def workers(self) -> list[Worker]:
@@ -54,17 +55,17 @@ class DnsServer:
 
     async def start(self) -> None:
         """Bind everything. Raises OSError naming the address or the certificate; nothing stays bound then."""
-        what = "[dns]"
+        what = f"[{self._section}]"
         self._responder.wanting = self._want
         try:
             await self._streams.renew(self._config)
             for text in self._config.listen:
-                what = f"[dns] listen: can't bind {text!r}"
+                what = f"[{self._section}] listen: can't bind {text!r}"
                 await self._listen(*host_port(text, 53))
             for text in self._config.tls_listen:
-                what = f"[dns] tls_listen: can't bind {text!r}"
+                what = f"[{self._section}] tls_listen: can't bind {text!r}"
                 await self._streams.listen_tls(*host_port(text, 853))
-            self._responder.counters.serve(self._responder.fast)  # not before: until here another may go on
+            self._responder.take_over()  # not before: until here another may go on
         except OSError as error:
             await self.close()
             raise OSError(error.errno, f"{what}: {error.strerror or error}") from error
@@ -77,26 +78,26 @@ class DnsServer:
         try:
             await self._streams.renew(config or self._config)
         except OSError as error:
-            raise OSError(error.errno, f"[dns]: {error}") from error
+            raise OSError(error.errno, f"[{self._section}]: {error}") from error
 
     def swap(self, config: DnsConfig, responder: Responder) -> None:
         """Answer with another responder from the next packet on; the sockets stay as they are."""
         responder.stale = self._responder.stale
         before = self._responder.fast
         self._config, self._responder = config, responder
-        responder.counters.serve(responder.fast)
+        responder.take_over()
         responder.wanting = self._want
         if responder.fast is not None:
             responder.fast.workers = len(self._udp)
         if before is not None and before is not responder.fast:
             before.retire()
-        self._forwarder = Forwarder(responder, float(config.forward_timeout), config.forward_clients)
-        ending = [each for listener in self._udp for each in listener.swap(responder, self._forwarder)]
+        self._beyond = _beyond(config, responder)
+        ending = [each for listener in self._udp for each in listener.swap(responder, self._beyond)]
         if before is not None and before is not responder.fast:
             closing = asyncio.get_running_loop().create_task(_close_after(before, ending))
             self._ending.add(closing)
             closing.add_done_callback(self._ending.discard)
-        self._streams.swap(config, responder, self._forwarder)
+        self._streams.swap(config, responder, self._beyond)
 
     async def close(self) -> None:
         """Stop serving; open connections are closed, and nothing of ours runs when this returns."""
@@ -145,7 +146,7 @@ class DnsServer:
             return
 
     def _bind(self, host: str, port: int, shared: bool) -> UdpListener:
-        listener = UdpListener(host, port, self._responder, self._forwarder, len(self._udp), shared)
+        listener = UdpListener(host, port, self._responder, self._beyond, len(self._udp), shared)
         self._udp.append(listener)
         if self._responder.fast is not None:
             self._responder.fast.workers = len(self._udp)
@@ -156,3 +157,7 @@ async def _close_after(fast: FastPath, workers: list[asyncio.Future[None]]) -> N
     """Close a table when the workers that serve from it have ended."""
     await asyncio.gather(*workers, return_exceptions=True)
     fast.close()
+
+
+def _beyond(config: DnsConfig, responder: Responder) -> Beyond:
+    return responder.recursion or Forwarder(responder, float(config.forward_timeout), config.forward_clients)

@@ -3,17 +3,23 @@
 A set whose file has a SOA record belongs to that file's zone, which is opened with its first set and
 closed with its last one (unless it is one of ours: then the set is added there). Any other set
 belongs to the closest served zone above its owner, and moves when that changes.
+
+A node's own records (`keep`) are served the same way and stay for good: what files say of the same
+owners is left out.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mesos_dns.model import Key, StaticRecords
 from mesos_dns.records import fold
 from mesos_dns.served import Zone
 from mesos_dns.wire import name_to_wire
+
+_OWN = "own"
+"""First item of the keys of this node's own records; those of the catalog begin with their kind."""
 
 
 class StaticZones:
@@ -29,6 +35,19 @@ class StaticZones:
         self._sets: dict[Key, StaticRecords] = {}
         self._homes: dict[Key, Zone] = {}
         self._plain: Counter[bytes] = Counter()
+        self._own: set[tuple[str, str]] = set()
+
+    def keep(self, sets: Iterable[StaticRecords]) -> None:
+        """Serve this node's own records, each in the zone that it names."""
+        for records in sets:
+            key = (_OWN, *records.key)
+            self.swap(key, records)
+            if (zone := self._homes.get(key)) is not None:
+                self._own.add((zone.tag, _below(records.owner, zone)))
+
+    def pin(self, zone: Zone) -> None:
+        """A plain zone opened by somebody else stays when the last record set of a file that names it goes."""
+        self._plain[zone.wire] += 1
 
     def swap(self, key: Key, new: StaticRecords | None) -> bool:
         """Serve a record set (None: no more) instead of what the key was before; True when the set
@@ -62,6 +81,9 @@ class StaticZones:
             self._refuse(new.owner, "a static record in no served zone; give its file a SOA record")
             return
         owner = _below(new.owner, zone)
+        if (zone.tag, owner) in self._own and key[0] != _OWN:
+            self._refuse(new.owner, "a static record of a name that this node gives itself")
+            return
         for rdata in new.rdata:
             if not zone.store.add(owner, new.rtype, rdata):
                 self._refuse(new.owner, "a label or the name is too long or empty")

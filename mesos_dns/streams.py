@@ -15,8 +15,7 @@ from typing import Any
 
 from mesos_dns.config import DnsConfig
 from mesos_dns.connections import Connections, packed_client
-from mesos_dns.forward import Forwarder
-from mesos_dns.respond import Responder
+from mesos_dns.respond import Beyond, Responder
 from mesos_dns.tcp import Shared, TcpConnection
 from mesos_dns.tls import server_context
 
@@ -38,10 +37,10 @@ _OUT_OF_FILES = 1.0
 class Streams:
     """TCP and TLS of one DNS server. `listen_tcp` and `listen_tls` any number of times, then `close`."""
 
-    def __init__(self, config: DnsConfig, responder: Responder, forwarder: Forwarder) -> None:
+    def __init__(self, config: DnsConfig, responder: Responder, beyond: Beyond) -> None:
         self.connections = Connections(config, responder.counters)
         self._config = config
-        self._shared = Shared(self.connections, responder, forwarder)
+        self._shared = Shared(self.connections, responder, beyond)
         self._tell_idle(responder)
         self._tcp: list[asyncio.Server] = []
         self._tls: list[_TlsListener] = []
@@ -52,10 +51,10 @@ class Streams:
         """The bound (host, port) pairs of DNS over TLS."""
         return [listener.address for listener in self._tls]
 
-    def swap(self, config: DnsConfig, responder: Responder, forwarder: Forwarder) -> None:
+    def swap(self, config: DnsConfig, responder: Responder, beyond: Beyond) -> None:
         """Answer with these from the next question on; connections stay, as far as the new limits let them."""
         self._config = config
-        self._shared.responder, self._shared.forwarder = responder, forwarder
+        self._shared.responder, self._shared.beyond = responder, beyond
         self.connections.limit(config)
         self._tell_idle(responder)
 

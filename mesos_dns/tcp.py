@@ -12,8 +12,7 @@ from collections.abc import Coroutine
 from typing import Any, cast
 
 from mesos_dns.connections import Connections, packed_client
-from mesos_dns.forward import Forwarder
-from mesos_dns.respond import Forward, Responder
+from mesos_dns.respond import Beyond, Forward, Responder
 from mesos_dns.transfer import Transfer, Transfers
 
 MAX_QUESTION = 4096
@@ -31,10 +30,10 @@ _QUEUE = 64
 class Shared:
     """What the connections of one server have in common; set anew, it holds for all from the next question on."""
 
-    def __init__(self, connections: Connections, responder: Responder, forwarder: Forwarder) -> None:
+    def __init__(self, connections: Connections, responder: Responder, beyond: Beyond) -> None:
         self.connections = connections
         self.responder = responder
-        self.forwarder = forwarder
+        self.beyond = beyond
         self.loop = asyncio.get_running_loop()
         # Octets are read and taken out in one go, so one buffer does for all connections.
         self.buffer = memoryview(bytearray(_READ))
@@ -213,7 +212,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         task.add_done_callback(self._ended)
 
     async def _forwarded(self, packet: bytes, forward: Forward) -> None:
-        reply = await self._shared.forwarder.resolve(packet, forward, self.carrier)
+        reply = await self._shared.beyond.resolve(packet, forward, self.carrier)
         transport = self._transport
         if reply is None or transport is None or transport.is_closing():
             return

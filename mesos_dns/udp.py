@@ -18,9 +18,8 @@ from functools import partial
 from typing import TypeAlias
 
 from mesos_dns.connections import packed_client
-from mesos_dns.forward import Forwarder
 from mesos_dns.query_log import log_query
-from mesos_dns.respond import Forward, Responder
+from mesos_dns.respond import Beyond, Forward, Responder
 from mesos_dns.workers import Worker
 
 _BATCH = 64
@@ -35,20 +34,21 @@ _IP_PKTINFO = 8
 _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 49, 50
 Send: TypeAlias = Callable[[int, bytes, bytes], int]
 """Sends an answer where a worker's message says (_native.send)."""
-_LOGGED = 1
-"""The kind of a worker's message that only tells of a query (native/loop.h)."""
+_LOGGED, _DUE = 1, 2
+"""Kinds of a worker's messages that only tell of a query: one that was answered, one whose kept answer will soon
+be too old (native/loop.h)."""
 
 
 class UdpListener:
     """One UDP socket. `number` is that of its worker; `shared`: others are bound to the same address too."""
 
     def __init__(
-        self, host: str, port: int, responder: Responder, forwarder: Forwarder, number: int = 0, shared: bool = False
+        self, host: str, port: int, responder: Responder, beyond: Beyond, number: int = 0, shared: bool = False
     ) -> None:
         self.worker: Worker | None = None
         self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._responder = responder
-        self._forwarder = forwarder
+        self._beyond = beyond
         self._number = number
         self._pktinfo = _is_wildcard(host)
         self._reading = False
@@ -79,10 +79,10 @@ class UdpListener:
             raise
         return sock
 
-    def swap(self, responder: Responder, forwarder: Forwarder) -> list[asyncio.Future[None]]:
+    def swap(self, responder: Responder, beyond: Beyond) -> list[asyncio.Future[None]]:
         """Answer with these from the next packet on: here, until a worker has the new table; what then ends."""
         same = responder.fast is self._responder.fast
-        self._responder, self._forwarder = responder, forwarder
+        self._responder, self._beyond = responder, beyond
         if same:
             return []
         ending = self.worker.close() if self.worker is not None else []
@@ -151,6 +151,9 @@ class UdpListener:
         if header[0] == _LOGGED:
             log_query(packet, "udp", client, header[3])
             return
+        if header[0] == _DUE:
+            self._responder.refresh(packet)
+            return
         reply = self._responder.decide(packet, "udp", client)
         if isinstance(reply, bytes):
             self._send(send, header, reply)
@@ -205,7 +208,7 @@ class UdpListener:
 
     def _later(self, packet: bytes, forward: Forward, send: Callable[[bytes], object]) -> None:
         async def run() -> None:
-            reply = await self._forwarder.resolve(packet, forward, "udp")
+            reply = await self._beyond.resolve(packet, forward, "udp")
             if reply is not None and self.socket.fileno() >= 0:
                 with contextlib.suppress(OSError):
                     send(reply)

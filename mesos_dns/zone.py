@@ -7,28 +7,33 @@ was touched is reported, so that compiled answers of exactly these are dropped. 
 on no record (a label, a start time) is reported nowhere and leaves the serial alone.
 
 Zones served: the cluster's domain; DC/OS' directory (agentip, containerip, autoip); a copy of the
-domain under the directory's parent; `zk` with ZooKeeper's servers, where they are known; one per plain
-zone file; and reverse names of every address.
+domain under the directory's parent; `l4lb` for virtual addresses there (`zone_extra`); `zk` with
+ZooKeeper's servers, where they are known; one per plain zone file; a resolver's own (`local`); and reverse
+names of every address. DC/OS' zones also have other names, which share everything with them.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import TypeAlias, TypeVar
 
 from mesos_dns import names
 from mesos_dns.catalog import Delta
 from mesos_dns.config import DnsConfig
 from mesos_dns.model import Ensemble, Entity, Framework, Health, Key, Leadership, Node, StaticRecords, Task
-from mesos_dns.names import AAAA, A, Record, Rules, Shape, Slot, TaskPlace
+from mesos_dns.names import AAAA, A, Record, Rules, TaskPlace
+from mesos_dns.pointers import Pointer, PointerStore, Rank, pointers_of, task_pointers
 from mesos_dns.presence import Presence
-from mesos_dns.records import PointerStore, RecordStore, fold, legal_owner
-from mesos_dns.served import Zone, name_server_of
+from mesos_dns.records import RecordStore, room_below
+from mesos_dns.served import NS_TTL, Zone, aliases, name_server_of, other_parents
 from mesos_dns.statics import StaticZones
 from mesos_dns.taskindex import Group, TaskIndex, ZoneSlots
 from mesos_dns.wire import name_from_wire, name_to_wire
+from mesos_dns.zone_extra import ExtraRecords, ZoneExtra
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +47,20 @@ _LOG_ONCE = 10_000
 
 ENSEMBLE_ZONE = "zk"
 """DC/OS' zone of ZooKeeper's servers: zk-1.zk to zk-5.zk."""
-
-PTR_MASTER, PTR_NODE, PTR_TASK, PTR_FRAMEWORK = range(4)
-"""Ranks of the names that an address may point back to."""
+_OF_DCOS = ("directory", "ensemble", "l4lb")
+"""Tags of the zones that DC/OS' resolver would have."""
+_TOO_LONG = "a label or the name is too long or empty"
 
 
 class ZoneView:
     """See the module. `serial` grows with every change that touches a record; `known` tells whether
     anybody has said yet what runs in the cluster (until then no name is said to be absent). `presence`
-    gives who hears of the names in the zones of a tag; `changed` is called when the serial has grown."""
+    gives who hears of the names in the zones of a tag; `changed` is called when the serial has grown.
+
+    `local` are the record sets that a resolver's node gives itself, each with the zone that it is in. With
+    them a name below DC/OS' directory is never somebody else's, whatever its zone. `cluster_key` is the
+    cluster's public key in zbase32: DC/OS' zones are served below it, too. `extra` has the records of virtual
+    addresses, which `fill_extra` brings; changes of them are heard of until `leave_extra`."""
 
     def __init__(
         self,
@@ -61,6 +71,9 @@ class ZoneView:
         serial: int = 0,
         known: Callable[[], bool] = lambda: True,
         presence: Callable[[str], Presence | None] = lambda tag: None,
+        local: Sequence[StaticRecords] = (),
+        cluster_key: str = "",
+        extra: ZoneExtra | None = None,
     ) -> None:
         self.config = config
         self._presence = presence
@@ -82,19 +95,21 @@ class ZoneView:
         self._ensembles: dict[Key, Ensemble] = {}
         self._ensemble_zone: Zone | None = None
         self._log_once: set[str] = set()
-        self._room = _room_below(config.domain)
         self.pointers = PointerStore(lambda address: self._on_touch("reverse", address.hex()))
-        self._domain = self._zone(config.domain, "domain", config.ttl, (0, config.srv_weight), _domain_slots)
+        self._domain = self._zone(config.domain, "domain", config.ttl, (0, config.srv_weight), attrgetter("domain"))
         self._directory: Zone | None = None
+        self._virtual: Zone | None = None
+        self._extra: ExtraRecords | None = None
+        self._beneath: dict[bytes, Zone] = {}
         if config.directory:
-            self._directory = self._zone(
-                f"dcos.{config.directory}", "directory", config.directory_ttl, (0, 1), _directory_slots
-            )
-            origin, shared = f"mesos.{config.directory}", self._domain
-            copy = Zone(origin, "domain", shared.store, shared.tasks, config, ttl=config.directory_ttl, srv=(1, 1))
-            self.zones[copy.wire] = copy
+            self._directory, self._virtual = self._open_directory(config.directory)
+        self._statics.keep(local)
+        if config.directory:
+            self._open_others(config.directory, cluster_key, bool(local))
         self.ns_addresses = tuple(ns_addresses)
         self._add_name_server()
+        if extra is not None and self._virtual is not None:
+            self._extra = ExtraRecords(extra, partial(self._swap_extra, self._virtual), self._refuse)
 
     @property
     def domain(self) -> Zone:
@@ -104,6 +119,21 @@ class ZoneView:
     def __repr__(self) -> str:
         return f"<ZoneView serial={self.serial} zones={list(self.zones.values())}>"
 
+    def tell(self, touch: Touch, changed: Callable[[], None] | None = None) -> None:
+        """Tell one more who keeps answers, besides those that are told already."""
+        before, before_changed = self.touch, self.changed
+
+        def touched(tag: str, owner: str) -> None:
+            before(tag, owner)
+            touch(tag, owner)
+
+        def all_changed() -> None:
+            before_changed()
+            if changed is not None:
+                changed()
+
+        self.touch, self.changed = touched, all_changed
+
     # --- changes ---------------------------------------------------------------------------------
 
     def apply(self, delta: Delta) -> None:
@@ -111,31 +141,70 @@ class ZoneView:
         self._touched = False
         stale: dict[Key, Task | None] = {}
         for key, (_, after) in delta.changes.items():
-            kind = key[0]
-            if kind == "task":
-                stale[key] = after  # type: ignore[assignment]  # the key's kind says it
-            elif kind == "node":
-                self._swap_node(key, after, stale)
-            elif kind == "framework":
-                self._swap_framework(key, after, stale)
-            elif kind == "leadership":
-                self._swap_leadership(key, after)
-            elif kind == "ensemble":
-                self._swap_ensemble(key, after)
-            elif kind == "records":
-                self._swap_static(key, after)
+            try:
+                self._swap_entity(key, after, stale)
+            except Exception:
+                self._fault(key)
         for key, task in stale.items():
-            self._swap_task(key, task)
+            try:
+                self._swap_task(key, task)
+            except Exception:
+                self._fault(key)
+        self._end_change()
+
+    def fill_extra(self, most: int = 1 << 31) -> bool:
+        """Take in so many of virtual addresses' records that were there before this view; whether more are left."""
+        return self._extra is not None and self._extra.fill(most)
+
+    def leave_extra(self) -> None:
+        """Hear of virtual addresses no more: nobody asks this view any longer."""
+        if self._extra is not None:
+            self._extra.leave()
+            self._extra = None
+
+    def _swap_extra(self, zone: Zone, old: list[Record], new: list[Record]) -> None:
+        self._touched = False
+        try:
+            self._swap(zone, old, new)
+            before, now = (pointers_of(records, zone.store.room) for records in (old, new))
+            self.pointers.swap(Rank.VIRTUAL, before, now)
+        except Exception:
+            self._fault((zone.tag,))
+        self._end_change()
+
+    def _end_change(self) -> None:
+        """A change that bore on records has a serial of its own."""
         if self._touched:
             self.serial = max(self.serial + 1, int(time.time()) - 1) & 0xFFFFFFFF
             self.changed()
+
+    def _swap_entity(self, key: Key, after: Entity | None, stale: dict[Key, Task | None]) -> None:
+        """Take one change in; tasks, and those whose names it bears on, are left in `stale`."""
+        kind = key[0]
+        if kind == "task":
+            stale[key] = after  # type: ignore[assignment]  # the key's kind says it
+        elif kind == "node":
+            self._swap_node(key, after, stale)
+        elif kind == "framework":
+            self._swap_framework(key, after, stale)
+        elif kind == "leadership":
+            self._swap_leadership(key, after)
+        elif kind == "ensemble":
+            self._swap_ensemble(key, after)
+        elif kind == "records":
+            self._swap_static(key, after)
+
+    def _fault(self, key: Key) -> None:
+        """A change that could not be taken in costs only its own names."""
+        log.exception("could not take a change in key=%r", key)
+        self.refused += 1
 
     def _swap_node(self, key: Key, after: Entity | None, stale: dict[Key, Task | None]) -> None:
         old, new = self._nodes.get(key), after if isinstance(after, Node) else None
         _replace(self._nodes, key, new)
         before, now = names.node_records(old) if old else [], names.node_records(new) if new else []
         self._swap(self._domain, before, now)
-        self._swap_pointers(PTR_NODE, self._pointers(before), self._pointers(now))
+        self.pointers.swap(Rank.NODE, self._pointers(before), self._pointers(now))
         if (old.addresses if old else None) != (new.addresses if new else None):
             for task_key in self._by_node.get(key, ()):
                 stale.setdefault(task_key, self._places[task_key].task)
@@ -146,7 +215,7 @@ class ZoneView:
         before = names.framework_records(old, self.rules) if old else []
         now = names.framework_records(new, self.rules) if new else []
         self._swap(self._domain, before, now)
-        self._swap_pointers(PTR_FRAMEWORK, self._pointers(before), self._pointers(now))
+        self.pointers.swap(Rank.FRAMEWORK, self._pointers(before), self._pointers(now))
         if (old.name if old else None) != (new.name if new else None):
             for task_key in self._by_framework.get(key, ()):
                 stale.setdefault(task_key, self._places[task_key].task)
@@ -157,7 +226,7 @@ class ZoneView:
         before = names.leadership_records(old) if old else []
         now = names.leadership_records(new) if new else []
         self._swap(self._domain, before, now)
-        self._swap_pointers(PTR_MASTER, self._pointers(before), self._pointers(now))
+        self.pointers.swap(Rank.MASTER, self._pointers(before), self._pointers(now))
         if self._directory is not None:
             self._swap(
                 self._directory,
@@ -198,7 +267,8 @@ class ZoneView:
         _index(self._by_node, _node_key(old), _node_key(new), key)
         _index(self._by_framework, _framework_key(old), _framework_key(new), key)
         self._swap_member(key, old, new)
-        self._swap_pointers(PTR_TASK, self._task_pointers(old), self._task_pointers(new))
+        before, now = (task_pointers(place, self.rules, self._domain.store.room) for place in (old, new))
+        self.pointers.swap(Rank.TASK, before, now)
 
     def _swap_member(self, key: Key, old: TaskPlace | None, new: TaskPlace | None) -> None:
         """Move a task from the group it was in to the one it belongs to now, in each zone."""
@@ -233,6 +303,27 @@ class ZoneView:
         if self._statics.swap(key, after if isinstance(after, StaticRecords) else None):
             self._on_touch(EVERYTHING, "")
 
+    def _open_directory(self, directory: str) -> tuple[Zone, Zone]:
+        """DC/OS' zones; gives the one of tasks by kind of address, and that of virtual addresses."""
+        config, shared = self.config, self._domain
+        ttl = config.directory_ttl
+        dcos = self._zone(f"dcos.{directory}", "directory", ttl, (0, 1), attrgetter("directory"))
+        origin = f"mesos.{directory}"
+        mesos = Zone(origin, "domain", shared.store, shared.tasks, config, ttl=ttl, srv=(1, 1), ns_ttl=NS_TTL)
+        self.zones[mesos.wire] = mesos
+        return dcos, self._zone(f"l4lb.{directory}", "l4lb", ttl, (0, 1))
+
+    def _open_others(self, directory: str, cluster_key: str, whole: bool) -> None:
+        """The other names of DC/OS' zones. `whole`: all names below the directory are ours, also those in no zone."""
+        parents = other_parents(directory, cluster_key)
+        for alias in aliases(self.zones, directory, parents):
+            self.zones[alias.wire] = alias
+            if alias.plain:
+                self._statics.pin(alias)
+        for parent in (directory, *parents) if whole else ():
+            zone = Zone(parent, "beneath", RecordStore(), None, self.config, ttl=self.config.directory_ttl, srv=(0, 0))
+            self._beneath[zone.wire] = zone
+
     def _open_plain(self, origin: str) -> Zone:
         return self._zone(origin, f"static:{origin}", self.config.ttl, (0, 0), plain=True)
 
@@ -249,7 +340,7 @@ class ZoneView:
         plain: bool = False,
     ) -> Zone:
         origin = origin.removesuffix(".")
-        room = _room_below(origin)
+        room = room_below(origin)
         presence = self._presence(tag)
         store = RecordStore(room, lambda owner: self._on_touch(tag, owner), presence)
         tasks = None
@@ -258,10 +349,11 @@ class ZoneView:
                 self.rules,
                 slots,
                 room,
-                lambda owner: self._refuse(f"{owner}.{origin}", "a label or the name is too long or empty"),
+                lambda owner: self._refuse(f"{owner}.{origin}", _TOO_LONG),
                 presence,
             )
-        zone = Zone(origin, tag, store, tasks, self.config, ttl=ttl, srv=srv, plain=plain)
+        ns_ttl = NS_TTL if tag in _OF_DCOS else None
+        zone = Zone(origin, tag, store, tasks, self.config, ttl=ttl, srv=srv, plain=plain, ns_ttl=ns_ttl)
         self.zones[zone.wire] = zone
         return zone
 
@@ -289,44 +381,19 @@ class ZoneView:
             return True
         return place.task.health in (Health.NONE, Health.HEALTHY)
 
-    def _pointers(self, records: list[Record]) -> list[tuple[bytes, str]]:
-        """(address, name) of address records, but of names that several machines share in turn."""
-        return [
-            (rdata, fold(owner))
-            for owner, rtype, rdata in records
-            if rtype in (A, AAAA)
-            and isinstance(rdata, bytes)
-            and owner not in ("leader", "master")
-            and legal_owner(owner, self._room)
-        ]
-
-    def _task_pointers(self, place: TaskPlace | None) -> list[tuple[bytes, str]]:
-        """(address, name) for a task's own addresses; those of its agent point back to the agent."""
-        framework = names.domain_fragment(place.framework, self.rules) if place is not None else ""
-        if place is None or not framework:
-            return []
-        name = f"{names.task_names(place.task, self.rules)[-1]}{names.unique_suffix(place.task)}.{framework}"
-        if not legal_owner(name, self._room):
-            return []
-        addresses = names.task_addresses(place, self.rules)
-        return [(names.packed(address), name) for address in addresses if address not in place.node_addresses]
+    def _pointers(self, records: list[Record]) -> list[Pointer]:
+        """Of addresses in the domain, but for names that several machines share in turn."""
+        unique = [record for record in records if record[0] not in ("leader", "master")]
+        return pointers_of(unique, self._domain.store.room)
 
     def _swap(self, zone: Zone, old: list[Record], new: list[Record]) -> None:
         gone, come = dict.fromkeys(old), dict.fromkeys(new)
         for record in come:
             if record not in gone and not zone.store.add(*record):
-                self._refuse(f"{record[0]}.{zone.origin}", "a label or the name is too long or empty")
+                self._refuse(f"{record[0]}.{zone.origin}", _TOO_LONG)
         for record in gone:
             if record not in come:
                 zone.store.remove(*record)
-
-    def _swap_pointers(self, rank: int, old: list[tuple[bytes, str]], new: list[tuple[bytes, str]]) -> None:
-        if old == new:
-            return
-        for address, name in new:
-            self.pointers.add(address, rank, name)
-        for address, name in old:
-            self.pointers.remove(address, rank, name)
 
     def _refuse(self, name: str, why: str) -> None:
         self.refused += 1
@@ -363,30 +430,27 @@ class ZoneView:
 
     def find(self, wire: bytes) -> Zone | None:
         """The served zone with the longest origin that holds a folded wire name."""
-        zones = self.zones
+        zones, beneath = self.zones, self._beneath
         at = 0
         while True:
             zone = zones.get(wire[at:])
+            if zone is None and beneath and at:
+                zone = beneath.get(wire[at:])
             if zone is not None or not wire[at]:
                 return zone
             at += 1 + wire[at]
 
+    def pointed(self, address: bytes) -> tuple[Zone, str] | None:
+        """What an address (4 or 16 packed bytes) points back to: a zone and an owner in it."""
+        best = self.pointers.best(address)
+        if best is None:
+            return None
+        rank, name = best
+        return self._virtual if rank == Rank.VIRTUAL and self._virtual is not None else self._domain, name
+
     def relative(self, wire: bytes, zone: Zone) -> str:
         """The owner of a folded wire name relative to its zone."""
         return name_from_wire(wire[: len(wire) - len(zone.wire)] + b"\0")
-
-
-def _room_below(origin: str) -> int:
-    """Octets that an owner below an origin may have on the wire, its own final octet included."""
-    return 255 - len(name_to_wire(origin)) + 1
-
-
-def _domain_slots(shape: Shape) -> tuple[Slot, ...]:
-    return shape.domain
-
-
-def _directory_slots(shape: Shape) -> tuple[Slot, ...]:
-    return shape.directory
 
 
 def _node_key(place: TaskPlace | None) -> Key | None:

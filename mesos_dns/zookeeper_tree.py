@@ -226,8 +226,14 @@ class Tree:
             if await self._session.exists(path or "/", watch=True) is not None:
                 self._again.add(path)
                 return
-        if path in self._branches:
-            self._take_names(path, found[0] if found is not None else [])
+        if path not in self._branches:
+            return
+        if found is None and path != self.root:
+            # Without a watch nobody says when it is made again; its parent's does if it is not known here.
+            self._branches.get(path.rpartition("/")[0], set()).discard(path)
+            self._forget(path)
+            return
+        self._take_names(path, found[0] if found is not None else [])
 
     def _take_names(self, path: str, names: list[str]) -> None:
         known = self._branches[path]

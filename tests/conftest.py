@@ -14,6 +14,7 @@ from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 from tests.system.ensemble import Ensemble, ensemble
+from tests.vm.machines import Machines, checked, programs_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("agent", "lb4", "lb7", "mesos_dns")
@@ -85,6 +86,35 @@ def truth() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no recorded truth at {folder} (set PHAROS_TRUTH)")
     return folder
+
+
+MACHINES = pytest.StashKey[Machines]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for a virtual machine comes last."""
+    items.sort(key=lambda item: item.get_closest_marker("vm") is not None)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the virtual machines that the collected tests want."""
+    programs = programs_of(session.items)
+    if programs and not session.config.option.collectonly:
+        session.stash[MACHINES] = Machines(programs)
+        session.stash[MACHINES].start()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """None of them outlives the session."""
+    if MACHINES in session.stash:
+        session.stash[MACHINES].stop()
+
+
+@pytest.fixture
+def in_vm(request: pytest.FixtureRequest) -> str:
+    """What the program of the test's marker `vm` has printed in a virtual machine, where it ended well."""
+    marker = request.node.get_closest_marker("vm")
+    return checked(request.session.stash[MACHINES].result(marker.args[0]))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -20,7 +20,10 @@ SOURCES = sorted(
     path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py*") if path.suffix in {".py", ".pyx"}
 )
 MODULES = [path for path in SOURCES if path.stem not in {"__init__", "__main__"}]
-READMES = sorted([REPOSITORY / "README.md", *REPOSITORY.glob("*/README.md")])
+READMES = sorted([REPOSITORY / "README.md", *REPOSITORY.glob("[!.]*/README.md"), *REPOSITORY.glob("[!.]*/*/README.md")])
+
+DOCUMENTED = ("agent", "lb4", "lb7", "mesos_dns", "mesos_dns/resolver")
+"""Folders whose READMEs have examples."""
 
 MOST_LINES_OF_A_FILE = 600
 MOST_LINES_OF_A_FUNCTION = 80
@@ -41,7 +44,7 @@ NOT_BASE_UNITS = {
 # Who installs and builds Pharos says from where; our files never do. These name no source of packages.
 URL = re.compile(r"\b[a-z][a-z0-9+]*://(?P<host>[^/\s\"'`)>:]*)")
 HARMLESS_HOSTS = re.compile(
-    r"localhost|127\.0\.0\.1|(.+\.)?example(\.(com|net|org))?|www\.w3\.org|www\.rfc-editor\.org|prometheus\.io"
+    r"localhost|pharos|(127|10)(\.[0-9]+){3}|(.+\.)?example(\.(com|net|org))?|www\.w3\.org|www\.rfc-editor\.org|prometheus\.io"
 )
 
 
@@ -273,12 +276,12 @@ def test_readme_example(block: Block, tmp_path: Path) -> None:
         exec(code, {"__name__": "__main__"})  # noqa: S102 - the repository's own documents
 
 
-@pytest.mark.parametrize("name", ["README.md", "agent/README.md", "mesos_dns/README.md"])
+@pytest.mark.parametrize("name", ["README.md", *(f"{place}/README.md" for place in DOCUMENTED)])
 def test_readme_has_examples_that_are_tested(name: str) -> None:
     assert [block for block in blocks() if block.place.startswith(f"{name}:")]
 
 
-@pytest.mark.parametrize("package", ["agent", "mesos_dns"])
+@pytest.mark.parametrize("package", ["agent", "lb4", "lb7", "mesos_dns"])
 def test_config_reference_is_what_the_code_accepts(package: str) -> None:
     """The reference between the markers is generated; each package's README has the sections it defines."""
     from agent.config import SECTIONS, reference_markdown

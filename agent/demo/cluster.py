@@ -213,15 +213,23 @@ class Cluster:
 
     # Tasks
 
-    def launch(self, framework: Framework, spec: TaskSpec, agent: Agent, *, host_ports: tuple[int, ...] = ()) -> Task:
-        """A task in TASK_STAGING. Host ports are taken from the agent unless given."""
+    def launch(
+        self,
+        framework: Framework,
+        spec: TaskSpec,
+        agent: Agent,
+        *,
+        host_ports: tuple[int, ...] = (),
+        container: str = "_app",
+    ) -> Task:
+        """A task in TASK_STAGING. Host ports are taken from the agent unless given; pods name their containers."""
         if spec.network.maps_host_ports:
             host_ports = host_ports or tuple(agent.free_port() for _ in spec.ports)
         self._tasks_made += 1
         number = self._tasks_made
         clock = f"{0x64000000 + number:08x}-e6fa-11f1-a2b6-02fc00000001"
         task = Task(
-            id=f"{spec.prefix}.instance-{clock}._app.1",
+            id=f"{spec.prefix}.instance-{clock}.{container}.1",
             spec=spec,
             framework=framework,
             agent=agent,

@@ -3,7 +3,8 @@
 Everything runs in this one process, on loopback, on free ports, without privileges: a simulated
 Mesos master with agents at 127.0.1.x, a Marathon whose tasks are real HTTP servers, a second Marathon
 and a Chronos, and the service as `pharos run` would start it. An app is scaled up and down all the
-time; for each change the demo asks DNS until it tells the truth and says how long that took.
+time; for each change the demo asks DNS until it tells the truth and says how long that took, and then connects to the
+app's virtual IP, which a proxy carries at an address of 127.64.0.0/10, and asks the edge for its host name.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import itertools
+import json
 import shlex
 import socket
 import sys
@@ -32,6 +34,7 @@ from agent.demo.simulation import SimulatedCluster
 from agent.demo.spec import PortSpec, TaskSpec
 from agent.demo.task_servers import TaskServers
 from agent.service import Service, serve
+from lb4.vip import VipKey
 from mesos_dns.catalog import Delta
 from mesos_dns.model import Task
 
@@ -40,9 +43,14 @@ SCALED = "/web"
 SIZES = (4, 2, 5, 3)
 PAUSE = 4.0
 """Seconds between two scalings."""
+RANGE = "127.64.0.0/10"
+"""Addresses of virtual IPs: any program may listen there."""
+CONNECTIONS = 24
+"""To the virtual IP and to the edge, after each scaling."""
+VHOST = "web.example.test"
 
 APPS = (
-    {"id": SCALED, "instances": 3, "labels": {"HAPROXY_GROUP": "external", "HAPROXY_0_VHOST": "web.example.test"}},
+    {"id": SCALED, "instances": 3, "labels": {"HAPROXY_GROUP": "external", "HAPROXY_0_VHOST": VHOST}},
     {"id": "/shop/cart", "instances": 2},
     {"id": "/shop/db", "instances": 1},
 )
@@ -61,14 +69,17 @@ def run(seconds: float | None) -> int:
 
 async def _demo(seconds: float | None) -> int:
     with tempfile.TemporaryDirectory(prefix="pharos-demo-") as folder:
-        async with _cluster() as (sim, marathon):
-            ports = _free_ports(3)
+        ports = _free_ports(5)
+        async with _cluster(ports[3]) as (sim, marathon):
             config = load_text(
                 f'state_dir = "{folder}"\ndrain_timeout = "1s"\n'
                 f'[mesos]\nmasters = ["{sim.urls[0]}"]\n'
                 f'[dns]\nlisten = ["127.0.0.1:{ports[0]}"]\n'
                 f'[api]\nlisten = ["127.0.0.1:{ports[1]}"]\n'
-                f'[admin]\nlisten = ["127.0.0.1:{ports[2]}"]\n',
+                f'[admin]\nlisten = ["127.0.0.1:{ports[2]}"]\n'
+                f'[l4]\ndataplane = "proxy"\nrange = "{RANGE}"\n'
+                f'[marathon]\nurls = ["{marathon.framework.webui_url}"]\n'
+                f'[l7]\nhttp = ["127.0.0.1:{ports[4]}"]\nhttps = []\napp_id = []\nservice_ports = false\nworkers = 1\n',
                 str(Path(folder) / "pharos.toml"),
             )
 
@@ -83,8 +94,9 @@ async def _demo(seconds: float | None) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _cluster() -> AsyncIterator[tuple[SimulatedCluster, DeployingMarathon]]:
-    """A master, four agents, two Marathons and a Chronos; the first Marathon's tasks really serve."""
+async def _cluster(vip_port: int) -> AsyncIterator[tuple[SimulatedCluster, DeployingMarathon]]:
+    """A master, four agents, two Marathons and a Chronos; the first Marathon's tasks really serve, SCALED's also at a
+    virtual IP."""
     async with AsyncExitStack() as stack:
         sim = SimulatedCluster(heartbeat=5.0)
         cluster = sim.cluster
@@ -97,7 +109,9 @@ async def _cluster() -> AsyncIterator[tuple[SimulatedCluster, DeployingMarathon]
         stack.push_async_callback(api.stop)
         framework.webui_url = api.url
         for app in APPS:
-            marathon.create({**app, "cmd": "serve", "cpus": 0.1, "mem": 32, "portDefinitions": [{"name": "http"}]})
+            labels = {"VIP_0": f"{SCALED}:{vip_port}"} if app["id"] == SCALED else {}
+            ports = [{"name": "http", "labels": labels}]
+            marathon.create({**app, "cmd": "serve", "cpus": 0.1, "mem": 32, "portDefinitions": ports})
         agents = list(cluster.agents.values())
         chronos = cluster.add_framework("chronos")
         cluster.start(chronos, TaskSpec("report", task_prefix="ct:1:report"), agents[0])
@@ -108,8 +122,14 @@ async def _cluster() -> AsyncIterator[tuple[SimulatedCluster, DeployingMarathon]
 
 
 async def _show(service: Service, marathon: DeployingMarathon, ports: list[int]) -> None:
-    dns, api, admin = ports
+    dns, api, admin, vip_port, edge = ports
+    key = VipKey("tcp", "web.marathon", vip_port)
+    balancer = service.balancing.balancer
     await _until(lambda: not service.catalog.sources["mesos"].stale and not marathon.deployments)
+    await _until(lambda: balancer is not None and balancer.is_served(key))
+    await _until(lambda: service.edging.ready)
+    allocated = service.balancing.table.address_of(key.name)
+    vip = (allocated.address if allocated is not None else "", vip_port)
     _say(
         "Pharos follows a simulated Mesos cluster: 4 agents, two Marathons and a Chronos. Try, in another terminal:\n",
         f"  dig @127.0.0.1 -p {dns} web.marathon.mesos",
@@ -118,6 +138,11 @@ async def _show(service: Service, marathon: DeployingMarathon, ports: list[int])
         f"  curl http://127.0.0.1:{api}/v1/hosts/cart.shop.marathon.mesos",
         f"  curl http://127.0.0.1:{api}/v1/services/_cart.shop._tcp.marathon.mesos",
         f"  curl {_first_url(marathon)}     # a task itself",
+        f"  dig @127.0.0.1 -p {dns} web.marathon.l4lb.thisdcos.directory",
+        f"  curl http://{vip[0]}:{vip[1]}/     # the virtual IP: another task each time",
+        f"  curl -H 'Host: {VHOST}' http://127.0.0.1:{edge}/     # the edge: by host name",
+        f"  {_program()} routes {VHOST} / --api http://127.0.0.1:{api}",
+        f"  {_program()} vips --api http://127.0.0.1:{api}",
         f"  {_program()} tasks web --api http://127.0.0.1:{api}",
         f"  {_program()} status --admin http://127.0.0.1:{admin}",
         f"  curl -X PUT -d '{{\"instances\": 6}}' {marathon.framework.webui_url}/v2/apps/shop/cart",
@@ -127,6 +152,8 @@ async def _show(service: Service, marathon: DeployingMarathon, ports: list[int])
     service.catalog.listen(_print_tasks, replay=False)
     for size in itertools.cycle(SIZES):
         await _scale(marathon, size, dns)
+        await _connect(vip)
+        await _connect(("127.0.0.1", edge), VHOST)
         await asyncio.sleep(PAUSE)
 
 
@@ -155,6 +182,26 @@ async def _scale(marathon: DeployingMarathon, size: int, dns: int) -> None:
     if told.is_set():
         late = (time.monotonic() - last) * 1000
         _say(f"{_clock()}   {SCALED} has {size} instances; DNS said so {late:.1f} ms after the last change")
+
+
+async def _connect(to: tuple[str, int], host: str = "") -> None:
+    """Ask at a virtual IP, or for a host at the edge, again and again, and say who answered."""
+    tasks: set[str] = set()
+    failed = 0
+    began = time.monotonic()
+    for _ in range(CONNECTIONS):
+        try:
+            async with asyncio.timeout(2.0):
+                reader, writer = await asyncio.open_connection(*to)
+                writer.write(f"GET / HTTP/1.0\r\nHost: {host or to[0]}\r\n\r\n".encode())
+                answer = await reader.read(4096)
+            writer.close()
+            tasks.add(json.loads(answer.partition(b"\r\n\r\n")[2])["task"])
+        except (OSError, ValueError, KeyError, TimeoutError):
+            failed += 1
+    milliseconds = (time.monotonic() - began) * 1000 / CONNECTIONS
+    what = f"requests for {host} to the edge" if host else f"connections to http://{to[0]}:{to[1]}/"
+    _say(f"{_clock()}   {CONNECTIONS} {what} reached {len(tasks)} tasks, {failed} failed, {milliseconds:.1f} ms each")
 
 
 async def _ask(port: int, name: str) -> set[str]:

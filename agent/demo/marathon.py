@@ -18,6 +18,7 @@ from agent.demo import marathon_apps
 from agent.demo.cluster import Cluster
 from agent.demo.marathon_apps import App, BadApp, Instance, Json, stamp
 from agent.demo.marathon_events import EventBus
+from agent.demo.marathon_pods import Pods
 from agent.demo.task_servers import TaskServers
 from agent.demo.world import TERMINAL, Agent, Framework, Status, Task
 
@@ -43,6 +44,7 @@ class Marathon:
         self.cluster = cluster
         self.framework = framework
         self.events = EventBus(keep_alive=keep_alive)
+        self.pods = Pods(cluster, framework, self.events, self.pick_agent)
         self.apps: dict[str, App] = {}
         self.by_task: dict[str, App] = {}
         self.pace = pace
@@ -299,7 +301,10 @@ class Marathon:
 
     async def close(self) -> None:
         """End background work, streams and servers; the cluster's tasks stay as they are."""
+        if self._on_status not in self.cluster.schedulers:
+            return  # it did already
         self.cluster.schedulers.remove(self._on_status)
+        self.pods.close()
         for task in tuple(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

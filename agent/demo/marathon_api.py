@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,11 @@ from aiohttp import web
 from agent.demo import body, v1
 from agent.demo.marathon_apps import App, BadApp, Instance, Json, app_json, task_json
 from agent.demo.marathon_deployments import DeployingMarathon, Deployment, Locked
+from agent.demo.marathon_faults import MarathonFaults
+from agent.demo.marathon_gate import Election, Gate
+from agent.demo.marathon_pods import pod_routes
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 VERSION = "1.11.24"
 MAX_BODY = 4 * 1024 * 1024
@@ -23,22 +29,52 @@ LOCK_MESSAGE = (
 
 
 class MarathonApi:
-    """Serves one Marathon over HTTP at `url` once started."""
+    """Serves one Marathon over HTTP at `url` once started. Alone it leads; `election` tells several which one does."""
 
-    def __init__(self, marathon: DeployingMarathon, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        marathon: DeployingMarathon,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        election: Election | None = None,
+        faults: MarathonFaults | None = None,
+        credentials: tuple[str, str] | str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.marathon = marathon
         self.host = host
         self.port = port
+        self._election = election
+        self._tls = tls
+        if self._election is None:
+            self._election = Election()
+            self._election.leader = self
+        self.gate = Gate(self, self._election, faults or MarathonFaults(), credentials)
         self._runner: web.AppRunner | None = None
 
     @property
+    def place(self) -> str:
+        """host:port."""
+        return f"{self.host}:{self.port}"
+
+    @property
     def url(self) -> str:
-        """http://host:port."""
-        return f"http://{self.host}:{self.port}"
+        """http(s)://host:port."""
+        return f"{'http' if self._tls is None else 'https'}://{self.place}"
 
     async def start(self) -> None:
         """Listen."""
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[_errors])
+        await self.listen()
+
+    async def listen(self) -> None:
+        """Listen; on the same port as before, if it did before."""
+
+        @web.middleware
+        async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self.gate.pass_or_refuse(request, handler)
+
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[_errors, gate])
         app.add_routes(
             [
                 web.get("/ping", self._ping),
@@ -54,17 +90,23 @@ class MarathonApi:
                 web.get("/v2/apps", self._apps),
                 web.post("/v2/apps", self._create),
                 web.route("*", r"/v2/apps/{app:.+}", self._app),
+                *pod_routes(self.marathon.pods),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
-        await web.TCPSite(runner, self.host, self.port, reuse_address=True).start()
+        await web.TCPSite(runner, self.host, self.port, reuse_address=True, ssl_context=self._tls).start()
         self.port = runner.addresses[0][1]
         self._runner = runner
 
     async def stop(self) -> None:
         """Stop listening and end Marathon's work."""
         await self.marathon.close()
+        await self.unlisten()
+
+    async def unlisten(self) -> None:
+        """Stop listening; Marathon's work goes on."""
+        await self.gate.close()
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
@@ -78,7 +120,7 @@ class MarathonApi:
                 "name": self.marathon.framework.name,
                 "version": VERSION,
                 "elected": True,
-                "leader": f"{self.host}:{self.port}",
+                "leader": self.place,
                 "frameworkId": self.marathon.framework.id,
                 "marathon_config": {"hostname": self.host, "ha": True},
                 "http_config": {"http_port": self.port, "https_port": 0},
@@ -86,7 +128,7 @@ class MarathonApi:
         )
 
     async def _leader(self, request: web.Request) -> web.Response:
-        return _json({"leader": f"{self.host}:{self.port}"})
+        return _json({"leader": self.place})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         if "text/event-stream" not in request.headers.get("Accept", ""):
@@ -164,12 +206,15 @@ class MarathonApi:
         if "label" in request.query:
             apps = [app for app in apps if _selected(app, request.query["label"])]
         embed = {part for value in request.query.getall("embed", []) for part in value.split(",")}
-        with_tasks = bool(embed & {"apps.tasks", "app.tasks"})
+        with_tasks = bool(embed & {"apps.tasks", "app.tasks"}) and not self.gate.faults.no_tasks
         shown = await body.encoded(apps, lambda app: v1.encode(self._app_json(app, with_tasks)), APPS_PER_TURN)
         return web.Response(body=b'{"apps":[' + b",".join(shown) + b"]}", content_type="application/json")
 
     def _app_json(self, app: App, tasks: bool) -> Json:
-        return app_json(app, self.marathon.of_app(app.definition.id), tasks=tasks)
+        found = app_json(app, self.marathon.of_app(app.definition.id), tasks=tasks)
+        if tasks:
+            found["tasks"] = [self.gate.faults.unchecked(task) for task in found["tasks"]]
+        return found
 
     async def _create(self, request: web.Request) -> web.Response:
         raw = await _body(request)
@@ -240,9 +285,7 @@ class MarathonApi:
 
 
 @web.middleware
-async def _errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except Locked as locked:

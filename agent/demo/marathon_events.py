@@ -11,6 +11,7 @@ from aiohttp import web
 
 from agent.demo import v1
 from agent.demo.marathon_apps import stamp
+from agent.demo.marathon_faults import MarathonFaults
 
 Json = dict[str, Any]
 MAX_WAITING = 100_000  # events
@@ -25,13 +26,19 @@ class _Reader:
         self.waiting: deque[bytes] = deque()
         self.wake = asyncio.Event()
         self.closed = False
+        self.abandoned = False
+
+    def wants(self, kind: str) -> bool:
+        """Whether events of this type go to it."""
+        return not self.abandoned and (not self.types or kind in self.types)
 
 
 class EventBus:
-    """The subscribers of /v2/events. `keep_alive` in seconds."""
+    """The subscribers of /v2/events. `keep_alive` in seconds; of `faults` those that concern streams."""
 
-    def __init__(self, *, keep_alive: float = 5.0) -> None:
+    def __init__(self, *, keep_alive: float = 5.0, faults: MarathonFaults | None = None) -> None:
         self.keep_alive = keep_alive
+        self.faults = faults or MarathonFaults()
         self._readers: set[_Reader] = set()
 
     @property
@@ -41,17 +48,30 @@ class EventBus:
 
     def publish(self, kind: str, now: float, **facts: Any) -> None:
         """Send an event; it is encoded once, and only when somebody listens."""
-        readers = [reader for reader in self._readers if not reader.types or kind in reader.types]
+        if self.faults.silent or self.faults.mute:
+            return
+        readers = [reader for reader in self._readers if reader.wants(kind)]
         if not readers:
             return
         event = v1.encode({**facts, "eventType": kind, "timestamp": stamp(now)})
-        data = b"event: %s\r\ndata: %s\r\n\r\n" % (kind.encode(), event)
+        self._send(b"event: %s\r\ndata: %s\r\n\r\n" % (kind.encode(), event), readers)
+
+    def send(self, data: bytes) -> None:
+        """Send any bytes to all, also such that no Marathon would."""
+        self._send(data, list(self._readers))
+
+    def _send(self, data: bytes, readers: list[_Reader]) -> None:
         for reader in readers:
             if len(reader.waiting) >= MAX_WAITING:
                 reader.closed = True
             else:
                 reader.waiting.append(data)
             reader.wake.set()
+
+    def abandon(self) -> None:
+        """Streams that are open now stay open, and get keep-alives only from now on."""
+        for reader in self._readers:
+            reader.abandoned = True
 
     def close(self) -> None:
         """End all streams."""
@@ -70,6 +90,9 @@ class EventBus:
         try:
             while not reader.closed:
                 await self._wait(reader)
+                if self.faults.silent:
+                    reader.waiting.clear()
+                    continue
                 if not reader.waiting:
                     await response.write(KEEP_ALIVE)
                 while reader.waiting:

@@ -42,17 +42,9 @@ static bucket *bucket_of(bucket *buckets, uint64_t mixed, int64_t most, int64_t 
     return oldest;
 }
 
-enum limit_verdict limit_take(const settings *s, uint64_t seed, bucket *buckets, const uint8_t *name, uint32_t len,
-                              const uint8_t *client, uint32_t client_len, int64_t now) {
-    int64_t rate = s->rate, most = rate * PRICE, least = -WINDOW * rate * PRICE, longest = (WINDOW + 1) * 1000;
-    uint64_t mixed = seed ^ len, word;
-    for (; len; len -= len < 8 ? len : 8, name += 8) {
-        word = 0;
-        memcpy(&word, name, len < 8 ? len : 8);
-        mixed = mix_word(mixed, word);
-    }
-    mixed = mix_word(mix_word(mixed, network_of(client, client_len)), 0);
-    bucket *b = bucket_of(buckets, mixed, most, now);
+/* Whether there is credit for one more, at so many a second. */
+static int bucket_take(bucket *b, int64_t rate, int64_t now) {
+    int64_t most = rate * PRICE, least = -WINDOW * rate * PRICE, longest = (WINDOW + 1) * 1000;
     int64_t passed = now - atomic_load_explicit(&b->time, memory_order_relaxed);
     passed = passed < 0 ? 0 : passed > longest ? longest : passed;
     int64_t credit = atomic_load_explicit(&b->credit, memory_order_relaxed) + passed * rate;
@@ -60,7 +52,20 @@ enum limit_verdict limit_take(const settings *s, uint64_t seed, bucket *buckets,
     credit = credit < least ? least : credit;
     atomic_store_explicit(&b->time, now, memory_order_relaxed);
     atomic_store_explicit(&b->credit, credit, memory_order_relaxed);
-    if (credit >= 0)
+    return credit >= 0;
+}
+
+enum limit_verdict limit_take(const settings *s, uint64_t seed, bucket *buckets, const uint8_t *name, uint32_t len,
+                              const uint8_t *client, uint32_t client_len, int64_t now) {
+    uint64_t mixed = seed ^ len, word;
+    for (; len; len -= len < 8 ? len : 8, name += 8) {
+        word = 0;
+        memcpy(&word, name, len < 8 ? len : 8);
+        mixed = mix_word(mixed, word);
+    }
+    mixed = mix_word(mix_word(mixed, network_of(client, client_len)), 0);
+    bucket *b = bucket_of(buckets, mixed, s->rate * (int64_t)PRICE, now);
+    if (bucket_take(b, s->rate, now))
         return LIMIT_PASS;
     uint32_t over = atomic_load_explicit(&b->over, memory_order_relaxed) + 1;
     int slipped = over == s->slip;
@@ -89,4 +94,22 @@ enum limit_verdict limit_check(const context *c, bucket *buckets, query *q, uint
         len = 2;
     }
     return limit_take(c->settings, c->table->seed, buckets, name, len, q->client, q->client_len, (int64_t)now);
+}
+
+/* A client is one address here, and owes nothing: at any time it gets its share of what may be handed over. */
+int pass_allowed(const context *c, bucket *buckets, const query *q, uint64_t now) {
+    uint32_t rate = c->settings->pass_rate;
+    uint64_t mixed = ~c->table->seed, word;
+    if (!rate || !q->client_len)
+        return 1;
+    for (uint32_t at = 0; at < q->client_len; at += 4) {
+        word = 0;
+        memcpy(&word, q->client + at, 4);
+        mixed = mix_word(mixed, word);
+    }
+    bucket *b = bucket_of(buckets, mix_word(mixed, q->client_len), rate * (int64_t)PRICE, (int64_t)now);
+    if (bucket_take(b, rate, (int64_t)now))
+        return 1;
+    atomic_store_explicit(&b->credit, 0, memory_order_relaxed);
+    return 0;
 }

@@ -12,4 +12,7 @@ enum limit_verdict limit_take(const settings *s, uint64_t seed, bucket *buckets,
 /* The same for a query that was looked up; clients that are never limited pass. */
 enum limit_verdict limit_check(const context *c, bucket *buckets, query *q, uint64_t now);
 
+/* Whether one more query of a client may be handed over. */
+int pass_allowed(const context *c, bucket *buckets, const query *q, uint64_t now);
+
 #endif

@@ -28,8 +28,6 @@ enum {
     SLICE_NS = 100000, /* the shortest that Linux gives */
 };
 
-#define TURN 0x9e3779b1u /* 2^32 over the golden ratio (reply.py) */
-
 static volatile sig_atomic_t told_to_end;
 
 static void on_end(int signal) {
@@ -112,6 +110,8 @@ static void hand_over(const worker *w, const batch *b, uint32_t i, uint8_t kind,
         counts[COUNT_OVERLOAD]++;
     else if (kind == HANDED_QUERY)
         counts[COUNT_PASSED]++;
+    else if (kind == HANDED_REFRESH)
+        counts[COUNT_REFRESH]++;
 }
 
 /* How the answer goes out; -1 when it does not. */
@@ -135,30 +135,46 @@ static int form_of(const context *c, desk *d, uint64_t *counts, query *q, uint64
     }
 }
 
+static void tell_of_age(const worker *w, const batch *b, const context *c, uint32_t i) {
+    const answer *a = b->query[i].found;
+    w->desk->worker[w->number].counts[COUNT_STALE] += a->flags & ANSWER_STALE ? 1 : 0;
+    if (answer_due(c, a, w->desk))
+        hand_over(w, b, i, HANDED_REFRESH, 0);
+}
+
+/* What is not looked up: one that gets an answer all the same is refused. */
+static int is_answered(const worker *w, const batch *b, const context *c, uint32_t i, uint64_t now_ms) {
+    uint64_t *counts = w->desk->worker[w->number].counts;
+    enum verdict verdict = b->query[i].verdict;
+    if (verdict != PASS)
+        counts[verdict == DROP ? COUNT_DROPPED : COUNT_PROHIBITED]++;
+    else if (pass_allowed(c, w->desk->buckets, &b->query[i], now_ms))
+        hand_over(w, b, i, HANDED_QUERY, 0);
+    else
+        counts[COUNT_HELD_BACK]++;
+    return verdict == PROHIBITED;
+}
+
 /* Answers one query of the batch at `to`; the answer's octets, 0 when nothing is sent. */
 static uint32_t answer_one(const worker *w, batch *b, const context *c, uint32_t i, uint8_t *to, uint64_t now_ms) {
     worker_desk *own = &w->desk->worker[w->number];
     query *q = &b->query[i];
-    if (q->verdict == DROP) {
-        own->counts[COUNT_DROPPED]++;
+    if (q->verdict < ANSWER && !is_answered(w, b, c, i, now_ms))
         return 0;
-    }
-    if (q->verdict == PASS) {
-        hand_over(w, b, i, HANDED_QUERY, 0);
-        return 0;
-    }
     if (q->found && i % MARK_EVERY == 0 && !atomic_load_explicit(&w->desk->used[q->found->id], memory_order_relaxed))
-        atomic_store_explicit(&w->desk->used[q->found->id], 1, memory_order_relaxed);
+        atomic_store_explicit(&w->desk->used[q->found->id], USED_READ, memory_order_relaxed);
     int form = form_of(c, w->desk, own->counts, q, now_ms);
     if (form < 0)
         return 0;
     uint32_t zone, type, rcode, len;
     query_labels(q, &zone, &type, &rcode);
-    own->turn += TURN;
+    own->turn += c->settings->turn_step;
     len = query_reply(c, q, own->turn, (enum form)form, to);
     own->counts[COUNT_ANSWERED]++;
     own->counts[COUNT_TRUNCATED] += form == WHOLE && to[2] & 2;
     own->answers[zone][type][form == BADCOOKIE ? 23 : rcode]++;
+    if (q->found && q->found->flags & ANSWER_AGED && form == WHOLE)
+        tell_of_age(w, b, c, i);
     if (c->settings->log_every && ++b->since_logged >= c->settings->log_every) {
         b->since_logged = 0;
         hand_over(w, b, i, HANDED_LOG, (uint8_t)rcode);
@@ -168,18 +184,20 @@ static uint32_t answer_one(const worker *w, batch *b, const context *c, uint32_t
 
 /* Answers what was read; returns how many answers are ready to be sent. */
 static uint32_t answer_batch(const worker *w, batch *b, context *c, uint32_t count) {
-    struct timespec wall;
+    struct timespec wall, since_boot;
     clock_gettime(CLOCK_REALTIME_COARSE, &wall);
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &since_boot);
     uint64_t now_ms = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
     uint32_t ready = 0;
     uint8_t *to = b->replies;
     c->now = (uint32_t)wall.tv_sec;
+    c->mono = (uint32_t)since_boot.tv_sec;
     context_read(c, w->table);
     for (uint32_t i = 0; i < count; i++) {
         client_of(&b->query[i], &b->address[i]);
         query_read(c, &b->query[i], b->packet[i], b->in[i].msg_len < QUERY_SIZE ? b->in[i].msg_len : QUERY_SIZE);
         if (b->in[i].msg_len > QUERY_SIZE && b->query[i].verdict != DROP)
-            b->query[i].verdict = PASS;
+            b->query[i].verdict = b->query[i].verdict == PROHIBITED ? DROP : PASS;
     }
     queries_find(c, b->query, count);
     for (uint32_t i = 0; i < count; i++) {

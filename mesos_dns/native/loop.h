@@ -12,13 +12,14 @@ enum {
 
 /* In front of each message to the writer: what it needs to send the answer. */
 typedef struct {
-    uint8_t kind; /* HANDED_QUERY, HANDED_LOG */
+    uint8_t kind; /* HANDED_QUERY, HANDED_LOG, HANDED_REFRESH */
     uint8_t address_len, control_len, rcode;
     uint8_t address[28]; /* struct sockaddr_in or sockaddr_in6 */
     uint8_t control[40]; /* the packet information to send with */
 } handed;
 
-enum { HANDED_QUERY = 0, HANDED_LOG = 1 };
+/* To be answered; answered with `rcode`; answered out of what will soon be too old. */
+enum { HANDED_QUERY = 0, HANDED_LOG = 1, HANDED_REFRESH = 2 };
 
 typedef struct {
     const table_head *table;

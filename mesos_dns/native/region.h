@@ -23,7 +23,8 @@ enum {
     MAX_WORKERS = 64,
     MAX_ZONES = 64,
     MAX_SECRETS = 4,
-    ZONE_LABELS = 33, /* metrics: 0 is "no zone" */
+    MAX_PREFIXES = 80,
+    ZONE_LABELS = 34, /* metrics: 0 is "no zone", 1 what was asked of others */
     TYPE_LABELS = 16,
     RCODE_LABELS = 24, /* up to BADCOOKIE (23) */
 };
@@ -62,6 +63,8 @@ enum answer_flags {
     ANSWER_EVEN = 4,     /* all records of the answer section have one size */
     ANSWER_NODATA = 8,   /* the authority section is the zone's SOA as it is now */
     ANSWER_CLUSTER = 16, /* of a cluster's zone: it may be stale */
+    ANSWER_AGED = 32,    /* of others: its records' TTLs fall with time, and it has a lifetime */
+    ANSWER_STALE = 64,   /* of those: one that is given past its time */
 };
 
 /* A glue set: the address records of one type of one target. */
@@ -82,10 +85,10 @@ typedef struct {
     uint16_t key_len;
     uint8_t flags, rcode;
     uint8_t zone_label;
-    uint8_t zone; /* index in settings, of a NODATA */
-    uint8_t pad[2];
-    uint16_t count, authority_count, needed_count, glue_count, glue_sets, pad2;
+    uint8_t zone; /* of a NODATA: index in settings; of an AGED one: an extended error (RFC 8914), 0 for none */
+    uint16_t count, authority_count, needed_count, glue_count, glue_sets;
     uint32_t wire_len, authority_len, needed_len, glue_len;
+    uint32_t made, lifetime; /* of an AGED one: seconds of CLOCK_MONOTONIC_COARSE, seconds */
 } answer;
 
 enum zone_flags {
@@ -101,6 +104,12 @@ typedef struct {
     uint8_t soa[816];    /* the whole record, as negative answers carry it */
 } zone_entry;
 
+/* Clients of a network; IPv4 addresses have 4 octets, also those that come in IPv6 ones. */
+typedef struct {
+    uint8_t address[16];
+    uint8_t address_len, bits;
+} prefix;
+
 typedef struct {
     uint16_t max_udp;      /* octets, with EDNS */
     uint16_t header_flags; /* set in every answer: RA */
@@ -112,8 +121,13 @@ typedef struct {
     uint32_t slip;
     uint8_t limit_private;
     uint8_t zones;
-    uint8_t pad[2];
+    uint8_t prefetch; /* the writer is told of AGED answers that will soon be too old */
+    uint8_t choosy;   /* only clients of `allow` are answered */
+    uint32_t pass_rate; /* queries a second of one client that are handed over, 0: no limit */
     uint32_t log_every; /* one query in so many is told to the writer, 0: none */
+    uint32_t turn_step; /* by which each answer is rotated further (reply.py), a share of 2^32; 0: not at all */
+    uint32_t prefixes;
+    prefix allow[MAX_PREFIXES];
     uint8_t secret[MAX_SECRETS][16];
     zone_entry zone[]; /* the longest origin first */
 } settings;
@@ -135,7 +149,11 @@ enum counter {
     COUNT_COOKIE_INVALID,
     COUNT_SEND_ERRORS,
     COUNT_BATCHES,
-    COUNTERS = 16,
+    COUNT_STALE,      /* answers given past their time */
+    COUNT_REFRESH,    /* of which the writer was told that they will soon be too old */
+    COUNT_PROHIBITED, /* queries of clients that are not answered */
+    COUNT_HELD_BACK,  /* queries that were not handed over: their client has too many of these */
+    COUNTERS = 24,
 };
 
 typedef struct {
@@ -156,10 +174,15 @@ typedef struct {
 
 enum { BUCKETS = 1 << 16 };
 
+enum used {
+    USED_READ = 1, /* clients ask for it */
+    USED_TOLD = 2, /* the writer was told that it will soon be too old */
+};
+
 typedef struct {
     worker_desk worker[MAX_WORKERS];
     bucket buckets[BUCKETS];
-    _Atomic uint8_t used[]; /* by answer id: read since the writer last looked */
+    _Atomic uint8_t used[]; /* by answer id: USED_READ, USED_TOLD; 0 again when the writer has looked */
 } desk;
 
 static inline const void *table_at(const table_head *table, uint64_t offset) {

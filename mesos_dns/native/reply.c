@@ -1,20 +1,21 @@
 #include "reply.h"
+#include "age.h"
+#include "allow.h"
 #include "cookie.h"
 #include "hash.h"
 
 enum {
     HEADER = 12,
     OPT_FIXED = 11,
-    FLAG_QR = 0x8000, FLAG_AA = 0x0400, FLAG_TC = 0x0200, FLAG_RD = 0x0100,
+    FLAG_QR = 0x8000, FLAG_AA = 0x0400, FLAG_TC = 0x0200, FLAG_RD = 0x0100, FLAG_CD = 0x0010,
     NXDOMAIN = 3, REFUSED = 5, RCODE_BADCOOKIE = 23,
     TYPE_OPT = 41, TYPE_IXFR = 251, TYPE_AXFR = 252,
     CLASS_IN = 1,
     OPTION_COOKIE = 10, OPTION_KEEPALIVE = 11, OPTION_PADDING = 12, OPTION_ERROR = 15,
-    STALE_ANSWER = 3, STALE_NXDOMAIN = 19, NOT_AUTHORITATIVE = 20,
+    STALE_ANSWER = 3, NOT_ALLOWED = 18, STALE_NXDOMAIN = 19, NOT_AUTHORITATIVE = 20,
     POINTER_REACH = 0x4000,
+    SHORTEST_DUE = 10, /* seconds; what lives shorter is not renewed ahead of time */
 };
-
-static uint32_t get16(const uint8_t *at) { return (uint32_t)at[0] << 8 | at[1]; }
 
 static uint8_t *put16(uint8_t *at, uint32_t value) {
     at[0] = (uint8_t)(value >> 8);
@@ -87,7 +88,7 @@ static int read_opt(const context *c, query *q, const uint8_t *packet, uint32_t 
     return !size || read_options(c, q, opt + OPT_FIXED, opt + OPT_FIXED + size);
 }
 
-void query_read(const context *c, query *q, const uint8_t *packet, uint32_t len) {
+static void read_packet(const context *c, query *q, const uint8_t *packet, uint32_t len) {
     q->packet = packet;
     q->found = NULL;
     q->zone = NULL;
@@ -114,6 +115,12 @@ void query_read(const context *c, query *q, const uint8_t *packet, uint32_t len)
     q->type_class = get16(packet + end - 4) << 16 | get16(packet + end - 2);
     q->hash = question_hash(q->name_hash, q->type_class, c->table->factor);
     q->verdict = ANSWER;
+}
+
+void query_read(const context *c, query *q, const uint8_t *packet, uint32_t len) {
+    read_packet(c, q, packet, len);
+    if (c->settings->choosy && !client_allowed(c->settings, q->client, q->client_len))
+        q->verdict = q->verdict == ANSWER ? PROHIBITED : DROP;
 }
 
 /* --- looking up ------------------------------------------------------------------------------------ */
@@ -229,13 +236,25 @@ static enum verdict judge_absence(const context *c, query *q) {
     return ABSENT;
 }
 
+/* Who does not ask for recursion is told nothing of what others have asked for; what needs DNSSEC is made by the writer. */
+static enum verdict judge_aged(const context *c, const query *q) {
+    uint32_t flags = get16(q->packet + 2);
+    if ((flags & (FLAG_RD | FLAG_CD)) != FLAG_RD || q->dnssec_ok)
+        return PASS;
+    return answer_age(q->found, c->mono) < q->found->lifetime ? ANSWER : PASS;
+}
+
 void query_find(const context *c, query *q) {
     q->found = find_answer(c, q);
     if (!q->found) {
         q->verdict = judge_absence(c, q);
         return;
     }
-    if (q->found->flags & ANSWER_NODATA) {
+    if (!(q->found->flags & (ANSWER_NODATA | ANSWER_AGED)))
+        return;
+    if (q->found->flags & ANSWER_AGED) {
+        q->verdict = judge_aged(c, q);
+    } else {
         /* Kept under other settings than those of this batch: the order of zones may be another one. */
         uint32_t zone = q->found->zone;
         if (zone >= c->settings->zones || c->settings->zone[zone].label != q->found->zone_label) {
@@ -244,6 +263,13 @@ void query_find(const context *c, query *q) {
         }
         q->zone = &c->settings->zone[zone];
     }
+}
+
+int answer_due(const context *c, const answer *a, desk *d) {
+    uint32_t age = answer_age(a, c->mono);
+    if (!c->settings->prefetch || a->lifetime < SHORTEST_DUE || (uint64_t)(a->lifetime - age) * 10 > a->lifetime)
+        return 0;
+    return !(atomic_fetch_or_explicit(&d->used[a->id], USED_TOLD, memory_order_relaxed) & USED_TOLD);
 }
 
 uint8_t type_label(uint32_t type) {
@@ -296,6 +322,15 @@ typedef struct {
     uint32_t flags, rcode, error, first;
 } sections;
 
+static uint32_t error_of_aged(const query *q) {
+    const answer *a = q->found;
+    if (!q->edns)
+        return 0;
+    if (a->flags & ANSWER_STALE)
+        return a->rcode == NXDOMAIN ? STALE_NXDOMAIN : STALE_ANSWER;
+    return a->zone;
+}
+
 static sections sections_of(const context *c, const query *q, uint32_t turn) {
     const answer *a = q->found;
     int stale = c->settings->stale && q->edns;
@@ -308,13 +343,15 @@ static sections sections_of(const context *c, const query *q, uint32_t turn) {
         s.rcode = a->rcode;
         s.first = a->flags & ANSWER_ROTATE ? (uint32_t)((uint64_t)turn * a->count >> 32) : 0;
         s.error = stale && a->flags & ANSWER_CLUSTER ? STALE_ANSWER : 0;
+        if (a->flags & ANSWER_AGED)
+            s.error = error_of_aged(q);
     } else if (q->verdict == ABSENT) {
         s.flags |= FLAG_AA;
         s.rcode = NXDOMAIN;
         s.error = stale && q->zone->flags & ZONE_CLUSTER ? STALE_NXDOMAIN : 0;
     } else {
         s.rcode = REFUSED;
-        s.error = q->edns ? NOT_AUTHORITATIVE : 0;
+        s.error = !q->edns ? 0 : q->verdict == PROHIBITED ? NOT_ALLOWED : NOT_AUTHORITATIVE;
     }
     if (q->zone) {
         s.authority = q->zone->soa, s.authority_len = q->zone->soa_len, s.authority_count = 1;
@@ -333,6 +370,11 @@ static uint8_t *put_header(uint8_t *at, const query *q, uint32_t flags, uint32_t
     return at + HEADER;
 }
 
+static void let_age(const context *c, const query *q, uint32_t records, uint32_t len, uint8_t *out) {
+    if (!(q->found->flags & ANSWER_STALE)) /* RFC 8767 §4: what is past its time has one TTL */
+        lower_ttls(out, HEADER + q->question_len, len, records, answer_age(q->found, c->mono));
+}
+
 /* TC set, with the answers that fit, for clients that never ask again by TCP. */
 static uint32_t put_truncated(const context *c, const query *q, const sections *s, uint32_t room, uint32_t opt, uint8_t *out) {
     uint8_t *at = put(out + HEADER, q->packet + HEADER, q->question_len);
@@ -347,6 +389,8 @@ static uint32_t put_truncated(const context *c, const query *q, const sections *
     }
     at = put_opt(c, q, s->rcode, s->error, opt, at);
     put_header(out, q, s->flags | FLAG_TC | (s->rcode & 15), number, 0, opt ? 1 : 0);
+    if (q->found && q->found->flags & ANSWER_AGED)
+        let_age(c, q, number, (uint32_t)(at - out), out);
     return (uint32_t)(at - out);
 }
 
@@ -395,6 +439,8 @@ static uint32_t put_whole(const context *c, const query *q, const sections *s, u
     }
     at = put_opt(c, q, s->rcode, s->error, opt, at);
     put_header(out, q, s->flags | (s->rcode & 15), s->count, s->authority_count, extra);
+    if (a && a->flags & ANSWER_AGED)
+        let_age(c, q, s->count + s->authority_count, (uint32_t)(at - out), out);
     return (uint32_t)(at - out);
 }
 

@@ -13,6 +13,7 @@ enum { READ_AHEAD = 8, LARGEST_REPLY = 65535 };
 enum verdict {
     DROP,    /* no query (RFC 1035 §4.1.1 QR): nothing is sent */
     PASS,    /* the writer answers */
+    PROHIBITED, /* the client is none of those that are answered */
     ANSWER,  /* `found` */
     ABSENT,  /* NXDOMAIN from `zone` */
     REFUSAL, /* in no zone of ours */
@@ -42,12 +43,14 @@ typedef struct {
     const settings *settings;
     const hash_index *index;
     const name_set *names;
-    uint32_t now; /* seconds since 1970, of cookies */
+    uint32_t now;  /* seconds since 1970, of cookies */
+    uint32_t mono; /* seconds of CLOCK_MONOTONIC_COARSE, of ages */
     int stream;   /* TCP or TLS: answers up to 64 KiB */
 } context;
 
 void context_read(context *c, const table_head *table);
-/* Reads the packet; the verdict is DROP, PASS, or ANSWER when it is to be looked up. */
+/* Reads the packet of `client`; the verdict is DROP, PASS, PROHIBITED, or ANSWER when it is to be looked up. What is
+ * odd from a client that is not answered is dropped. */
 void query_read(const context *c, query *q, const uint8_t *packet, uint32_t len);
 /* Steps of a look-up, between which the memory of many queries can arrive: the slot, the answer, the answer's key. */
 void query_prefetch(const context *c, const query *q);
@@ -58,6 +61,8 @@ void queries_find(const context *c, query *q, uint32_t count);
 /* Writes the answer to one with a verdict above PASS; returns its octets. `turn` is the share of the circle
  * by which records are rotated. `out` has room for LARGEST_REPLY with `stream`, else for max_udp. */
 uint32_t query_reply(const context *c, const query *q, uint32_t turn, enum form form, uint8_t *out);
+/* True once for an AGED answer in the last tenth of its time, where the writer wants to hear of that. */
+int answer_due(const context *c, const answer *a, desk *d);
 /* Which of the TYPE_LABELS counts a record type; the order is that of native.TYPES. */
 uint8_t type_label(uint32_t type);
 /* What counts an answer. */

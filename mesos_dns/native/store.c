@@ -192,7 +192,7 @@ static void write_answer(answer *a, const answer_parts *p, uint64_t hash, uint32
         .count = (uint16_t)p->count, .authority_count = (uint16_t)p->authority_count,
         .needed_count = (uint16_t)p->needed_count, .glue_count = (uint16_t)p->glue_count,
         .glue_sets = (uint16_t)p->glue_sets, .wire_len = p->wire_len, .authority_len = p->authority_len,
-        .needed_len = p->needed_len, .glue_len = p->glue_len,
+        .needed_len = p->needed_len, .glue_len = p->glue_len, .made = p->made, .lifetime = p->lifetime,
     };
     if (!even)
         memcpy((void *)answer_offsets(a), p->offsets, (p->count + 1) * sizeof(uint32_t));
@@ -317,6 +317,17 @@ uint32_t store_touch(store *s, uint64_t dependency) {
     uint8_t none;
     uint32_t written;
     return store_touch_keys(s, dependency, &none, 0, &written);
+}
+
+bool store_was_read(store *s, const uint8_t *key, uint32_t key_len) {
+    answer_parts p = {.key = key, .key_len = key_len};
+    if (!fits(&p))
+        return false;
+    _Atomic uint64_t *slot = index_find(s, hash_of(s, &p), key, key_len);
+    if (!slot)
+        return false;
+    const answer *a = block_at(s, atomic_load_explicit(slot, memory_order_relaxed) & SLOT_OFFSET);
+    return atomic_fetch_and_explicit(&s->desk->used[a->id], (uint8_t)~USED_READ, memory_order_relaxed) & USED_READ;
 }
 
 /* One by one, a million answers would keep the caller from everything else for a quarter of a second. So they are

@@ -18,6 +18,7 @@ typedef struct {
     const glue_set *sets;
     uint32_t key_len, wire_len, authority_len, needed_len, glue_len;
     uint32_t count, authority_count, needed_count, glue_count, glue_sets;
+    uint32_t made, lifetime;
     uint8_t rcode, flags, zone_label, zone;
 } answer_parts;
 
@@ -35,6 +36,8 @@ bool store_put(store *s, const answer_parts *parts, const uint64_t *depends, uin
  * behind its length in two octets, as far as there is `room`; `written` gets the octets. */
 uint32_t store_touch_keys(store *s, uint64_t dependency, uint8_t *keys, uint32_t room, uint32_t *written);
 uint32_t store_touch(store *s, uint64_t dependency);
+/* Whether the answer of a key was read since this was last asked, or since it was put in. */
+bool store_was_read(store *s, const uint8_t *key, uint32_t key_len);
 /* Drop all; none is put in again until every worker has ended the batch in which it may see them. */
 void store_clear(store *s);
 

@@ -27,5 +27,7 @@ class Publisher(Protocol):
     def said(self) -> Mapping[Key, Entity]:
         """What this source has said so far, restored state included (a live view: do not change it)."""
 
-    def mark(self, *, connected: bool, synced: bool | None = None, detail: str = "") -> None:
+    def mark(
+        self, *, connected: bool, synced: bool | None = None, detail: str = "", since: float | None = None
+    ) -> None:
         """The source's standing; what it said stays as it is."""

@@ -12,9 +12,10 @@ COMPLAINTS_KEPT = 4096
 class SourceCounters:
     """One source's totals since the process started. Times are seconds, sizes bytes.
 
-    `held_tasks` are registrations that vanished while the session that they were seen with was lost.
-    `events` counts by event type (types that are not known count as "other"); `errors` by a short
-    kind ("connect", "status", "auth", "framing", "document", "stall", "redirect", "schedulers").
+    `reads` are single things that were read again after an event. `held_tasks` are registrations that
+    vanished while the session that they were seen with was lost. `events` counts by event type (types
+    that are not known count as "other"); `errors` by a short kind ("connect", "status", "auth",
+    "framing", "document", "stall", "redirect", "schedulers", "silence", "moved", "empty").
     `last_event_at` and `last_sync_at` are seconds since the epoch, 0 before the first.
     """
 
@@ -25,6 +26,7 @@ class SourceCounters:
         self.connects = 0
         self.reconnects = 0
         self.syncs = 0
+        self.reads = 0
         self.malformed = 0
         self.skipped_entities = 0
         self.skipped_fields = 0

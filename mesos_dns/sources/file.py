@@ -12,7 +12,6 @@ import logging
 import os
 import stat as mode
 from collections.abc import Iterable
-from typing import TypeAlias
 
 import msgspec
 
@@ -21,22 +20,13 @@ from mesos_dns.model import StaticRecords, Sync
 from mesos_dns.sources import Publisher
 from mesos_dns.sources.counters import Complaints, SourceCounters
 from mesos_dns.sources.master_file import MAX_SET, SINGLE, MasterFile, TooManyRecords, parse
+from mesos_dns.watched_file import SETTLE, Stamp, opened, stamp_of
 
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 64 << 20
-SETTLE = 0.1
-"""Seconds that a changed file must stay as it is before it is read: editors write in several steps."""
-
 FAULTS_LOGGED = 20
 """Faults of one file that are logged; the rest is counted."""
-
-Stamp: TypeAlias = tuple[int, int, int]
-"""A file's mtime in ns, size and inode."""
-
-
-class Unusable(Exception):
-    """A file whose new content can't be taken; the text says why."""
 
 
 class _Watched(msgspec.Struct):
@@ -48,7 +38,11 @@ class _Watched(msgspec.Struct):
 
 
 class FileSource:
-    """Publishes the record sets of `config.paths`; `counters.malformed` counts what was left out."""
+    """Publishes the record sets of `config.paths`; `counters.malformed` counts what was left out.
+
+    `unread` is True while a file was never read, nor anything known from before the start: the source counts as synced
+    (a file may come later, and the process is ready without it), but what it says is no reason to give up more.
+    """
 
     def __init__(self, config: FileConfig, publish: Publisher) -> None:
         self.counters = SourceCounters()
@@ -57,6 +51,12 @@ class FileSource:
         self._files = {path: _Watched() for path in config.paths}
         self._complain = Complaints(log)
         self._looked = False
+        self._restored = bool(publish.said())
+
+    @property
+    def unread(self) -> bool:
+        """See the class."""
+        return not self._restored and any(watched.good is None for watched in self._files.values())
 
     def __repr__(self) -> str:
         return (
@@ -180,22 +180,16 @@ def _stamps(paths: list[str]) -> dict[str, Stamp | None]:
     found: dict[str, Stamp | None] = {}
     for path in paths:
         try:
-            found[path] = _stamp(os.stat(path))
+            found[path] = stamp_of(os.stat(path))
         except (OSError, ValueError):
             found[path] = None
     return found
 
 
-def _stamp(status: os.stat_result) -> Stamp:
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
-
-
 def _load(path: str) -> tuple[Stamp, int, MasterFile | str]:
     """Read and parse a file: its stamp, its size, and its content or why that can't be taken. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        stamp = _stamp(status)
+    with opened(path) as (fd, status), os.fdopen(fd, "rb", closefd=False) as file:
+        stamp = stamp_of(status)
         if not mode.S_ISREG(status.st_mode):
             return stamp, 0, "no regular file"
         if status.st_size > MAX_BYTES:
@@ -208,7 +202,7 @@ def _load(path: str) -> tuple[Stamp, int, MasterFile | str]:
             lines += piece
             if size > MAX_BYTES:
                 break
-        if _stamp(os.fstat(fd)) != stamp:
+        if stamp_of(os.fstat(fd)) != stamp:
             raise OSError(f"{path} changed while it was read")
     if lines and lines[0].startswith(b"\xef\xbb\xbf"):
         lines[0] = lines[0][3:]

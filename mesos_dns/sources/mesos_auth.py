@@ -59,10 +59,11 @@ class NoAuth:
 class BasicAuth:
     """HTTP basic authentication (RFC 7617) with a principal and a secret."""
 
-    def __init__(self, principal: str, secret: str, secret_file: str) -> None:
+    def __init__(self, principal: str, secret: str, secret_file: str, section: str = "mesos") -> None:
         self._principal = principal
         self._secret = secret
         self._file = secret_file
+        self._section = section
 
     def _read(self) -> str:
         if not self._file:
@@ -70,7 +71,7 @@ class BasicAuth:
         try:
             return first_line(self._file)
         except (OSError, UnicodeDecodeError) as error:
-            raise AuthError(f"[mesos] secret_file {self._file} can't be read: {error}") from None
+            raise AuthError(f"[{self._section}] secret_file {self._file} can't be read: {error}") from None
 
     async def headers(self, session: aiohttp.ClientSession, tls: ssl.SSLContext | None) -> dict[str, str]:
         """See Authenticator."""
@@ -100,10 +101,11 @@ class _Claims(msgspec.Struct):
 
 
 class IamAuth:
-    """A DC/OS service account."""
+    """A DC/OS service account. `section` of the configuration is for what errors say."""
 
-    def __init__(self, config_file: str, timeout: float = 10.0) -> None:
+    def __init__(self, config_file: str, timeout: float = 10.0, section: str = "mesos") -> None:
         self._file = config_file
+        self._section = section
         self._timeout = timeout
         self._token = ""
         self._until = 0.0
@@ -112,7 +114,7 @@ class IamAuth:
     async def headers(self, session: aiohttp.ClientSession, tls: ssl.SSLContext | None) -> dict[str, str]:
         """See Authenticator. Logs in when there is no token that is still good."""
         if not self._token or time.time() >= self._until:
-            await self._login(session, tls, await asyncio.to_thread(read_account, self._file))
+            await self._login(session, tls, await asyncio.to_thread(read_account, self._file, self._section))
         return {"Authorization": f"token={self._token}"}
 
     def rejected(self) -> bool:
@@ -150,16 +152,17 @@ class IamAuth:
         log.info("logged in to DC/OS IAM endpoint=%s uid=%s", account.login_endpoint, account.uid)
 
 
-def read_account(name: str) -> Account:
+def read_account(name: str, section: str = "mesos") -> Account:
     """The service account in a file (blocks). Raises AuthError."""
+    key = f"[{section}] iam_config_file"
     try:
         account = msgspec.json.decode(Path(name).read_bytes(), type=Account)
     except OSError as error:
-        raise AuthError(f"[mesos] iam_config_file {name} can't be read: {error}") from None
+        raise AuthError(f"{key} {name} can't be read: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise AuthError(f"[mesos] iam_config_file {name} is not a service account file: {error}") from None
+        raise AuthError(f"{key} {name} is not a service account file: {error}") from None
     if account.scheme != "RS256":
-        raise AuthError(f'[mesos] iam_config_file {name}: scheme must be "RS256", got {account.scheme!r}')
+        raise AuthError(f'{key} {name}: scheme must be "RS256", got {account.scheme!r}')
     return account
 
 

@@ -10,19 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from mesos_dns.config import MesosConfig, host_port
 from mesos_dns.hosts import Hosts
 from mesos_dns.sources.counters import SourceCounters
 from mesos_dns.sources.mesos_auth import Authenticator, AuthError, IamAuth, NoAuth
-from mesos_dns.tls import Tls
+from mesos_dns.sources.outgoing import new_session, text_of_refusal, tls_context
 
 log = logging.getLogger(__name__)
 
@@ -102,37 +100,6 @@ def redirected(base: str, path: str, location: str) -> tuple[str, str]:
     return f"{target.scheme}://{_bracket(target.hostname)}:{port}", kept
 
 
-class _KnownHosts(AbstractResolver):
-    """aiohttp's resolver on top of Hosts: last known addresses hold while the names can't be resolved."""
-
-    def __init__(self, hosts: Hosts, limit: float) -> None:
-        self._hosts = hosts
-        self._limit = limit
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """See AbstractResolver."""
-        await self._hosts.settle([host], self._limit)
-        addresses = self._hosts.lookup(host)
-        if not addresses:
-            raise OSError(f"the host name {host} can't be resolved")
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in addresses
-        ]
-
-    async def close(self) -> None:
-        """See AbstractResolver."""
-
-
 class Answer:
     """A 200 answer: where it came from and its body in pieces as they arrive."""
 
@@ -160,14 +127,6 @@ class Answer:
         return bytes(body)
 
 
-def tls_context(config: MesosConfig) -> ssl.SSLContext:
-    """The TLS settings of `[mesos]`. Raises OSError (also for broken files) that names the file."""
-    try:
-        return Tls(config.ca_file, config.cert_file, config.key_file, config.tls_verify).context()
-    except OSError as error:
-        raise OSError(f"[mesos] {error}") from None
-
-
 class MasterClient:
     """Requests to masters. Use as an async context manager: entering reads the TLS files. Raises OSError."""
 
@@ -184,19 +143,8 @@ class MasterClient:
     async def __aenter__(self) -> MasterClient:
         uses_tls = any(master.startswith("https:") for master in self._config.masters)
         if uses_tls or self._config.scheme == "https" or self._config.ca_file or self._config.auth == "iam":
-            self._tls = await asyncio.to_thread(tls_context, self._config)
-        connector = aiohttp.TCPConnector(
-            resolver=_KnownHosts(self._hosts, self._config.connect_timeout), use_dns_cache=False, limit=16
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._config.connect_timeout),
-            auto_decompress=False,
-            trust_env=False,
-            read_bufsize=1 << 18,
-            headers={"Accept-Encoding": "identity", "User-Agent": "pharos"},
-        )
+            self._tls = await asyncio.to_thread(tls_context, self._config, "mesos")
+        self._session = new_session(self._hosts, self._config.connect_timeout)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -266,18 +214,16 @@ class MasterClient:
                     ssl=self._tls if self._tls is not None else True,
                 )
         except TimeoutError:
+            self._hosts.again(urlsplit(base).hostname or "")
             raise MasterError("connect", f"{base}{path}: no answer within {limit:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
+            self._hosts.again(urlsplit(base).hostname or "")
             raise MasterError("connect", f"{base}{path}: {reason(error)}") from None
 
 
 async def _refused(response: aiohttp.ClientResponse, base: str, path: str) -> MasterError:
     """The error that a status other than 200 is."""
-    status = response.status
-    text = ""
-    with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-        async with asyncio.timeout(1):
-            text = (await response.content.read(300)).decode("utf-8", "replace").strip()
+    status, text = response.status, await text_of_refusal(response)
     if status in (401, 403):
         hint = "check [mesos] auth, principal and secret" if status == 401 else "the principal may not do this"
         return MasterError("auth", f"{base}{path}: status {status}, {hint}: {text!r}", status)

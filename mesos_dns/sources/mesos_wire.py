@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, TypeAlias
 
 import msgspec
 
 from mesos_dns.model import Health, Labels, Network, Port, PortMapping, canonical_address
+from mesos_dns.sharing import share
 
 TERMINAL = frozenset(
     {
@@ -168,21 +169,6 @@ class FrameworkSeen(msgspec.Struct, frozen=True, gc=False):
     hostname: str = ""
     webui_url: str = ""
     pid: str | None = None
-
-
-S = TypeVar("S", bound=tuple[object, ...])
-
-_SHARED_MAX = 16384
-_shared: dict[tuple[object, ...], tuple[object, ...]] = {}
-
-
-def share(value: S) -> S:
-    """One tuple for equal ones: instances of an app repeat each other's labels, ports and networks."""
-    if not value:
-        return value
-    if len(_shared) >= _SHARED_MAX:
-        _shared.clear()
-    return _shared.setdefault(value, value)  # type: ignore[return-value]
 
 
 def labels_of(labels: AnyLabels) -> Labels:

@@ -10,7 +10,18 @@ import json
 import signal
 import sys
 
-NAMES = ("document", "change", "event_to_dns", "serversets", "dns")
+NAMES = (
+    "document",
+    "change",
+    "event_to_dns",
+    "event_to_traffic",
+    "serversets",
+    "dns",
+    "resolver",
+    "ipvs",
+    "proxy",
+    "http",
+)
 
 
 def main() -> int:

@@ -43,7 +43,7 @@ def burst(load: Load, server: Server, queries: Path, seconds: float, **how: Any)
         "qps": found["qps"],
         "cpu_us": used / answers / 1e3,
         "worker_cpu_us": worker / answers / 1e3,
-        "busy": used / 1e9 / max(seconds, 1e-9),
+        "busy": used / 1e9 / max(found["seconds"], 1e-9),
         "octets": found["octets"] / answers,
         **{name: found[name] for name in ("p50_us", "p99_us", "p999_us")},
         **{name: found[name] for name in ("answers", "lost", "wrong", "unexpected", "truncated")},
@@ -75,7 +75,9 @@ def rounds(
 def summary(rows: dict[str, list[Row]]) -> dict[str, Any]:
     """Medians by server (counts of what went wrong: sums), and Pharos' ratios of CPU per answer.
 
-    There is no ratio of workers' CPU where Pharos' workers had no part in the answers.
+    There is no ratio of workers' CPU where Pharos' workers had no part in the answers. Where the bare echo
+    was asked, too, there are ratios of what lies beyond its CPU: what the kernel alone takes is in both sides
+    of the others.
     """
     sums = ("lost", "wrong", "unexpected", "truncated")
     found: dict[str, Any] = {
@@ -92,15 +94,38 @@ def summary(rows: dict[str, list[Row]]) -> dict[str, Any]:
             for name, theirs in rows.items()
             if name != "pharos" and any(row[figure] > _NOTHING for row in ours) and all(row["cpu_us"] for row in theirs)
         }
+    if ours and "echo" in rows:
+        found["ratio_of_cpu_beyond_echo_to"] = _beyond_echo(rows)
     return found
 
 
-def differences(servers: Sequence[Server], questions: Sequence[Question], sample: int) -> dict[str, Any]:
-    """Whether all servers say the same to a sample of the questions: rcode and the set of answer records."""
+def _beyond_echo(rows: dict[str, list[Row]]) -> dict[str, float]:
+    """Medians of Pharos' ratios to the servers that take more than the echo in every round."""
+    echo = [row["cpu_us"] for row in rows["echo"]]
+    beyond = {
+        name: [row["cpu_us"] - bare for row, bare in zip(of_server, echo, strict=True)]
+        for name, of_server in rows.items()
+    }
+    return {
+        name: median([ours / theirs for ours, theirs in zip(beyond["pharos"], other, strict=True)])
+        for name, other in beyond.items()
+        if name not in ("pharos", "echo") and min(other) > 0
+    }
+
+
+def differences(
+    servers: Sequence[Server], questions: Sequence[Question], sample: int, of_a_cache: bool = False
+) -> dict[str, Any]:
+    """Whether all servers say the same to a sample of the questions: rcode, AA and the set of answer records.
+
+    `of_a_cache`: rcode and records without TTL, as what is kept ages, and AA is that of who was asked.
+    """
     asked = random.Random(4).sample(questions, min(sample, len(questions)))
     different = []
     for name, rtype in asked:
-        said = {server.name: said_by(server, name, rtype) for server in servers}
+        said: dict[str, Any] = {server.name: said_by(server, name, rtype) for server in servers}
+        if of_a_cache:
+            said = {who: (rcode, _without_ttl(records)) for who, (rcode, _, records) in said.items()}
         if any(each != next(iter(said.values())) for each in said.values()):
             different.append({"name": name, "type": rtype, **{who: str(what) for who, what in said.items()}})
     return {
@@ -122,3 +147,7 @@ def said_by(server: Server, name: str, rtype: str) -> tuple[int, bool, list[str]
         for rdata in rrset
     )
     return int(answer.rcode()), bool(answer.flags & dns.flags.AA), sorted(record.lower() for record in records)
+
+
+def _without_ttl(records: Sequence[str]) -> list[str]:
+    return sorted(" ".join([owner, rest]) for owner, _, rest in (record.split(" ", 2) for record in records))

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from tests.ports import free_ports
 
 PEERS = {"knotd": "knot", "nsd": "nsd"}
 """Programs that are measured beside Pharos, and the Debian packages that have them."""
+
+_VERSION_OPTIONS = {"knotd": "--version", "nsd": "-v", "unbound": "-V", "dnsmasq": "--version"}
 
 START = 120.0
 """Seconds for a server to load the zone."""
@@ -106,26 +108,27 @@ class Server:
             return found
 
 
-def missing() -> list[str]:
+def missing(programs: Mapping[str, str] = PEERS) -> list[str]:
     """What can't be measured here, and the Debian package that would change that."""
     return [
         f"{program}: not installed (Debian package {package})"
-        for program, package in PEERS.items()
-        if not _program(program)
+        for program, package in programs.items()
+        if not installed(program)
     ]
 
 
-def versions() -> dict[str, str]:
-    """What the peers say of themselves."""
+def versions(programs: Iterable[str] = PEERS) -> dict[str, str]:
+    """What those programs say of themselves that are here."""
     found = {}
-    for program, option in (("knotd", "--version"), ("nsd", "-v")):
-        if path := _program(program):
-            done = subprocess.run([path, option], capture_output=True, text=True, check=False)
+    for program in programs:
+        if path := installed(program):
+            done = subprocess.run([path, _VERSION_OPTIONS[program]], capture_output=True, text=True, check=False)
             found[program] = (done.stdout + done.stderr).splitlines()[0]
     return found
 
 
-def _program(name: str) -> str | None:
+def installed(name: str) -> str | None:
+    """Where a program is; daemons may be outside of a user's PATH."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
@@ -200,7 +203,7 @@ def peer(program: str, folder: Path, zone_file: Path, domain: str, host: str) ->
     """Knot or NSD, with the zone loaded."""
     home = folder / program
     home.mkdir()
-    path, port, config = _program(program), free_ports(1)[0], home / "server.conf"
+    path, port, config = installed(program), free_ports(1)[0], home / "server.conf"
     if path is None:
         raise FileNotFoundError(program)
     facts = {"folder": home, "zone_file": zone_file, "domain": domain, "host": host, "port": port}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 from yarl import URL
 
 from agent.http import HttpServer
@@ -37,9 +39,15 @@ def context_of(*entities: Entity, synced: bool = True, **dns: Any) -> ApiContext
 class Asking:
     """A running server and a client of it: `async with Asking(context) as api: await api.json("/v1/tasks")`."""
 
-    def __init__(self, context: ApiContext, api: ApiConfig | None = None, admin: AdminConfig | None = None) -> None:
+    def __init__(
+        self,
+        context: ApiContext,
+        api: ApiConfig | None = None,
+        admin: AdminConfig | None = None,
+        more: Sequence[web.RouteDef] = (),
+    ) -> None:
         self.context = context
-        self.server = HttpServer(context, Config(api=api or ApiConfig(listen=LOOPBACK), admin=admin))
+        self.server = HttpServer(context, Config(api=api or ApiConfig(listen=LOOPBACK), admin=admin), more)
 
     async def __aenter__(self) -> Asking:
         await self.server.start()

@@ -11,7 +11,7 @@ from mesos_dns.catalog import Delta
 from mesos_dns.config import DnsConfig
 from mesos_dns.fastpath import FastPath
 from mesos_dns.model import Entity
-from mesos_dns.reply import _GOLDEN
+from mesos_dns.reply import TURN_STEP
 from mesos_dns.respond import Forward, Responder
 from mesos_dns.transfer import Transfer
 from mesos_dns.zone import ZoneView
@@ -68,7 +68,7 @@ class Twins:
 
     def said(self, query: bytes, transport: str = "udp", client: bytes = PRIVATE, turn: int = 0) -> Said:
         """What the responder without the table says, at the same time and rotation."""
-        self.plain.replies.turn = (turn - _GOLDEN) & 0xFFFFFFFF
+        self.plain.replies.turn = (turn - TURN_STEP) & 0xFFFFFFFF
         return self.plain.respond(query, transport, client)
 
     def warm(self, query: bytes, client: bytes = PRIVATE) -> None:

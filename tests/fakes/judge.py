@@ -20,6 +20,7 @@ from mesos_dns import names
 from mesos_dns.config import DnsConfig
 from mesos_dns.model import Entity, Framework, Health, Key, Leadership, Node, StaticRecords, Task
 from mesos_dns.names import Rdata, Record, Rules, TaskPlace
+from mesos_dns.served import NS_TTL
 
 DOMAIN = dns.name.from_text("mesos")
 COPY = dns.name.from_text("mesos.thisdcos.directory")
@@ -113,6 +114,8 @@ class Judge:
     ) -> Contents:
         zone = Contents(origin, ttl)
         zone.fit[origin, NS]["ns1.mesos."] = None
+        if origin == COPY:
+            zone.ttls[origin, NS].add(NS_TTL)
         self._put(zone, prefix, [("ns1", A, b"\x7f\0\0\1")])
         for entity in state.values():
             if isinstance(entity, Framework):
@@ -129,6 +132,7 @@ class Judge:
     def _directory(self, state: dict[Key, Entity], places: list[TaskPlace]) -> Contents:
         zone = Contents(DIRECTORY, self.config.directory_ttl)
         zone.fit[DIRECTORY, NS]["ns1.mesos."] = None
+        zone.ttls[DIRECTORY, NS].add(NS_TTL)
         for entity in state.values():
             if isinstance(entity, Leadership):
                 self._put(zone, (0, 1), names.directory_leadership_records(entity))

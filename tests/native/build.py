@@ -1,6 +1,6 @@
-"""Compiles the native core together with a harness of this folder.
+"""Compiles the native core, or the edge's native part, together with a harness of this folder.
 
-The core's files are taken as they are, `-Werror`; those that a harness includes are left out of its link.
+Their files are taken as they are, `-Werror`; those that a harness includes are left out of its link.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parent.parent / "mesos_dns" / "native"
+EDGE = HERE.parent.parent / "lb7" / "native"
 STRICT = ("-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
 PLAIN = ("-O2",)
 FUZZED = ("-O2", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
@@ -22,7 +23,10 @@ _PARTS = {
     "fuzz_store": ("draft.c",),
     "race_store": ("draft.c", "walk.c"),
     "count_instructions": ("draft.c",),
+    "fuzz_http1": (),
+    "count_http1": (),
 }
+_OF_THE_EDGE = {"fuzz_http1", "count_http1"}
 _INCLUDED = {"fuzz_store": ("blocks.c", "store.c"), "count_instructions": ("loop.c",)}
 
 
@@ -43,7 +47,7 @@ def need_sanitizers() -> None:
 
 
 def compile_core(compiler: str, source: Path, folder: Path) -> str:
-    """What a compiler says of one file of the core, as the extension is built; empty when it says nothing."""
+    """What a compiler says of one such file, as the extension is built; empty when it says nothing."""
     command = (compiler, *STRICT, *PLAIN, "-c", str(source), "-o", str(folder / f"{compiler}-{source.stem}.o"))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stderr or ("" if done.returncode == 0 else f"exit code {done.returncode}")
@@ -52,8 +56,9 @@ def compile_core(compiler: str, source: Path, folder: Path) -> str:
 def compile_harness(compiler: str, name: str, flags: tuple[str, ...], folder: Path) -> Path:
     """The program of a harness. A compiler's complaint fails the test."""
     program = folder / f"{name}-{compiler}{''.join(flags).replace(',', '').replace('=', '')}"
-    core = sorted(path for path in CORE.glob("*.c") if path.name not in _INCLUDED.get(name, ()))
-    sources = (HERE / f"{name}.c", *(HERE / part for part in _PARTS[name]), *core)
+    native = EDGE if name in _OF_THE_EDGE else CORE
+    linked = sorted(path for path in native.glob("*.c") if path.name not in _INCLUDED.get(name, ()))
+    sources = (HERE / f"{name}.c", *(HERE / part for part in _PARTS[name]), *linked)
     command = (compiler, *STRICT, *flags, *map(str, sources), "-o", str(program))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -68,6 +68,7 @@ static void fill(void) {
     now->max_udp = 1232, now->header_flags = 0x0080;
     now->cookies = 1, now->secrets = 1;
     now->rate = 200, now->slip = 2;
+    now->turn_step = 0x9e3779b1u;
     zone_fill(&now->zone[0], "l4lb.thisdcos.directory", 1, ZONE_NEGATIVE | ZONE_CLUSTER, 2, 1);
     zone_fill(&now->zone[1], "in-addr.arpa", 0, 0, 0, 1);
     zone_fill(&now->zone[2], "mesos", APEX, ZONE_NEGATIVE | ZONE_CLUSTER, 1, 1);

@@ -37,14 +37,22 @@ void draft_begin(draft *d, const char *name, uint32_t type) {
 
 static uint8_t *put_fixed(uint8_t *at, uint32_t type, uint32_t len) { return put16(put32(put16(put16(at, type), 1), 60), len); }
 
-void draft_record(draft *d, uint32_t type, const void *data, uint32_t len) {
+void draft_pointed(draft *d, uint32_t pointer, uint32_t type, const void *data, uint32_t len) {
     answer_parts *p = &d->parts;
     if (p->count == DRAFT_RECORDS || p->wire_len + 12 + len > DRAFT_WIRE)
         abort();
-    uint8_t *at = put_fixed(put16(d->wire + p->wire_len, 0xc00c), type, len);
+    uint8_t *at = put_fixed(put16(d->wire + p->wire_len, 0xc000 | pointer), type, len);
     memcpy(at, data, len);
     p->wire_len += 12 + len;
     d->offsets[++p->count] = p->wire_len;
+}
+
+void draft_record(draft *d, uint32_t type, const void *data, uint32_t len) { draft_pointed(d, 12, type, data, len); }
+
+void draft_aged(draft *d, uint8_t flags, uint32_t made, uint32_t lifetime) {
+    d->parts.flags = ANSWER_AGED | flags;
+    d->parts.made = made, d->parts.lifetime = lifetime;
+    d->parts.zone_label = 1;
 }
 
 static uint32_t address(uint8_t *to, uint32_t type, uint32_t number) {

@@ -27,6 +27,10 @@ void draft_record(draft *d, uint32_t type, const void *data, uint32_t len);
 void draft_addresses(draft *d, uint32_t type, uint32_t count, uint32_t first);
 /* An SRV record with `sets` glue sets of `each` addresses: A, then AAAA. */
 void draft_srv(draft *d, const char *target, uint32_t sets, uint32_t each, uint32_t first);
+/* One whose owner is a pointer into the message. */
+void draft_pointed(draft *d, uint32_t pointer, uint32_t type, const void *data, uint32_t len);
+/* Makes it one of others, that is as old as the monotonic clock says. */
+void draft_aged(draft *d, uint8_t flags, uint32_t made, uint32_t lifetime);
 /* A record with an owner of its own in the section that is said. */
 enum draft_section { IN_AUTHORITY, IN_NEEDED };
 void draft_other(draft *d, enum draft_section where, const char *owner, uint32_t type, const void *data, uint32_t len);

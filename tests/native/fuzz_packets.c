@@ -3,6 +3,7 @@
  * An input begins with FRONT octets: a flags octet (`choices`), the turn, the time; the packet follows.
  * Each reply is read by walk.c, and every octet of it held against the answer that it came from.
  */
+#include "../../mesos_dns/native/age.h"
 #include "../../mesos_dns/native/cookie.h"
 #include "../../mesos_dns/native/limit.h"
 #include "shapes.h"
@@ -48,6 +49,11 @@ static settings *settings_of(uint32_t number) {
     s->slip = 2;
     s->limit_private = number & 4 ? 1 : 0;
     s->log_every = 1;
+    s->prefetch = number & 1;
+    s->choosy = number == 7;
+    s->prefixes = 2;
+    s->allow[0] = (prefix){{10}, 4, 8};
+    s->allow[1] = (prefix){{0x20, 1, 0x0d, 0xb8}, 16, 29};
     shapes_zones(s);
     return s;
 }
@@ -68,17 +74,33 @@ static void begin(void) {
 
 /* --- what a reply has to be ------------------------------------------------------------------------ */
 
+static uint32_t get32(const uint8_t *at) { return get16(at) << 16 | get16(at + 2); }
+
+static uint32_t age_of(const context *c, const answer *a) {
+    return a && a->flags & ANSWER_AGED && c->mono > a->made ? c->mono - a->made : 0;
+}
+
+/* By how much TTLs are lower: those of what is past its time stay. */
+static uint32_t lower_by(const context *c, const answer *a) { return a && a->flags & ANSWER_STALE ? 0 : age_of(c, a); }
+
+/* A record is the kept one, but for a TTL that is lower by the age. */
+static bool record_right(const uint8_t *reply, const walked_record *r, const uint8_t *kept, uint32_t age) {
+    uint32_t ttl = r->data - 6 - r->start, size = r->end - r->start, before = get32(kept + ttl);
+    return !memcmp(reply + r->start, kept, ttl) && get32(reply + r->data - 6) == (before > age ? before - age : 0) &&
+           !memcmp(reply + r->data - 2, kept + ttl + 4, size - ttl - 4);
+}
+
 static uint32_t record_start(const answer *a, uint32_t i) { return answer_record_start(a, i); }
 
 /* The answers are the kept records from some first one on, around the circle. */
-static void check_answers(const answer *a, const uint8_t *reply, const walked *w, uint32_t turn) {
+static void check_answers(const answer *a, const uint8_t *reply, const walked *w, uint32_t turn, uint32_t age) {
     uint32_t first = a->flags & ANSWER_ROTATE ? (uint32_t)(((uint64_t)turn * a->count) >> 32) : 0;
     if (w->counts[1] > a->count)
         fail("more answers than are kept");
     for (uint32_t i = 0; i < w->counts[1]; i++) {
         uint32_t kept = (first + i) % a->count, size = record_start(a, kept + 1) - record_start(a, kept);
         const walked_record *r = &w->record[i];
-        if (r->end - r->start != size || memcmp(reply + r->start, answer_wire(a) + record_start(a, kept), size))
+        if (r->end - r->start != size || !record_right(reply, r, answer_wire(a) + record_start(a, kept), age))
             fail("an answer differs from the kept one");
     }
 }
@@ -105,6 +127,31 @@ static void check_glue(const answer *a, const uint8_t *reply, uint32_t len, cons
         fail("a part of a set of additional records");
 }
 
+static bool authority_right(const uint8_t *reply, const walked *w, const uint8_t *kept, uint32_t len, uint32_t age) {
+    uint32_t at = 0;
+    for (uint32_t i = w->counts[1]; i < w->counts[1] + w->counts[2]; i++) {
+        uint32_t size = w->record[i].end - w->record[i].start;
+        if (size > len - at || !record_right(reply, &w->record[i], kept + at, age))
+            return false;
+        at += size;
+    }
+    return at == len;
+}
+
+/* The extended error of an answer that is not limited. */
+static uint32_t error_of(const context *c, const query *q) {
+    const answer *a = q->found;
+    if (q->verdict == PROHIBITED)
+        return 18;
+    if (q->verdict == REFUSAL)
+        return 20;
+    if (a && a->flags & ANSWER_AGED)
+        return a->flags & ANSWER_STALE ? (a->rcode == 3 ? 19 : 3) : a->zone;
+    if (!c->settings->stale || !(a ? a->flags & ANSWER_CLUSTER : q->zone->flags & ZONE_CLUSTER))
+        return 0;
+    return a ? 3 : 19;
+}
+
 static void check_whole(const context *c, const query *q, const uint8_t *reply, uint32_t len, const walked *w, uint32_t turn) {
     const answer *a = q->found;
     uint32_t opt = !w->opt ? 0 : 11 + (w->cookie ? 28 : 0) + (w->error ? 6 : 0);
@@ -114,7 +161,7 @@ static void check_whole(const context *c, const query *q, const uint8_t *reply, 
     if (truncated != (least > q->limit))
         fail("TC is not what the sizes say");
     if (a)
-        check_answers(a, reply, w, turn);
+        check_answers(a, reply, w, turn, lower_by(c, a));
     else if (w->counts[1])
         fail("answers out of nothing");
     if (truncated) {
@@ -125,7 +172,7 @@ static void check_whole(const context *c, const query *q, const uint8_t *reply, 
     uint32_t from = w->counts[1] ? w->record[w->counts[1] - 1].end : w->question_end;
     const uint8_t *authority_octets = q->zone ? q->zone->soa : a ? answer_authority(a) : NULL;
     if (w->counts[1] != (a ? a->count : 0) || w->counts[2] != (q->zone ? 1u : a ? a->authority_count : 0u) ||
-        (authority && memcmp(reply + from, authority_octets, authority)) ||
+        !authority_right(reply, w, authority_octets, authority, lower_by(c, a)) ||
         (needed && memcmp(reply + from + authority, answer_needed(a), needed)))
         fail("not all that is kept");
     if (!a)
@@ -133,14 +180,15 @@ static void check_whole(const context *c, const query *q, const uint8_t *reply, 
     if (least + a->glue_len <= q->limit && w->counts[3] != a->needed_count + a->glue_count + w->opt)
         fail("additional records are missing, for which there is room");
     check_glue(a, reply, len, w, w->counts[1] + w->counts[2] + a->needed_count);
-    (void)c;
 }
 
-static void check_opt(const context *c, const query *q, const uint8_t *reply, const walked *w) {
+static void check_opt(const context *c, const query *q, enum form form, const uint8_t *reply, const walked *w) {
     if (w->opt != q->edns)
         fail("OPT is not there exactly when it was asked for");
     if (!w->opt)
         return;
+    if (form == WHOLE ? w->error != error_of(c, q) : w->error)
+        fail("not the extended error that there is");
     if (w->payload != c->settings->max_udp || w->dnssec_ok != q->dnssec_ok)
         fail("OPT says something wrong");
     if ((w->cookie_len != 0) != (q->cookie_len != 0))
@@ -168,7 +216,7 @@ static void check(const context *c, const query *q, uint32_t turn, enum form for
     uint32_t fixed = 0x8000 | c->settings->header_flags | (packet[2] & 1) << 8;
     if ((w.flags & ~(0x0600u | 15)) != fixed)
         fail("flags of the header");
-    check_opt(c, q, reply, &w);
+    check_opt(c, q, form, reply, &w);
     query_labels(q, &zone, &type, &rcode);
     if (zone >= ZONE_LABELS || type >= TYPE_LABELS || rcode >= RCODE_LABELS)
         fail("a counter that is not there");
@@ -181,8 +229,6 @@ static void check(const context *c, const query *q, uint32_t turn, enum form for
 }
 
 /* --- what a query has to be for an answer out of the table ----------------------------------------- */
-
-static uint32_t get16(const uint8_t *at) { return (uint32_t)at[0] << 8 | at[1]; }
 
 static bool options_right(const uint8_t *at, uint32_t left) {
     bool cookie = false;
@@ -243,7 +289,10 @@ static void check_query(const context *c, const query *q, uint32_t len) {
         fail("an answer to what is no plain query");
     uint32_t size = walk_name(q->packet, len, 12, name, &next);
     const zone_entry *zone = zone_of(c, q, name, size);
-    if (!q->found && q->zone != zone)
+    const answer *a = q->found;
+    if (a && a->flags & ANSWER_AGED && (!(q->packet[2] & 1) || q->packet[3] & 0x10 || q->dnssec_ok || age_of(c, a) >= a->lifetime))
+        fail("an answer of others to who is not to have it");
+    if (!q->found && q->verdict != PROHIBITED && q->zone != zone)
         fail("not the zone that the name is in");
     const uint8_t *key = q->found ? answer_key(q->found) : name;
     if (q->found && (q->found->key_len != size + 4u || memcmp(key + size, q->packet + next, 4)))
@@ -252,9 +301,38 @@ static void check_query(const context *c, const query *q, uint32_t len) {
         fail("the answer to another name");
 }
 
-/* --- one input ------------------------------------------------------------------------------------- */
+/* Only clients of the two networks, where that is asked for; nothing odd of others comes further. */
+static void check_client(const context *c, const query *q, uint32_t client, uint32_t len) {
+    bool allowed = !c->settings->choosy || client == 0 || client == 2;
+    if (!allowed ? q->verdict > PROHIBITED || q->verdict == PASS : q->verdict == PROHIBITED)
+        fail("a client is not what its address says");
+    if (allowed && q->verdict == DROP && len >= 12 && !(q->packet[2] & 0x80))
+        fail("a query is dropped");
+}
 
-static uint32_t get32(const uint8_t *at) { return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3]; }
+static void check_due(const context *c, const query *q) {
+    const answer *a = q->found;
+    if (q->verdict != ANSWER || !(a->flags & ANSWER_AGED))
+        return;
+    bool due = c->settings->prefetch && (a->lifetime - age_of(c, a)) <= a->lifetime / 10;
+    all.desk->used[a->id] = 0;
+    if (answer_due(c, a, all.desk) != due || answer_due(c, a, all.desk))
+        fail("not told once in the last tenth of its time");
+}
+
+/* Any octets as records: nothing but TTLs is changed, and nothing beyond the end is looked at (AddressSanitizer). */
+static void check_ages(const uint8_t *octets, uint32_t len, uint32_t age) {
+    uint8_t *copy = malloc(len ? len : 1);
+    memcpy(copy, octets, len);
+    uint32_t records = lower_ttls(copy, 0, len, 1000, 0);
+    if (memcmp(copy, octets, len))
+        fail("no time has passed, and yet a TTL is lower");
+    if (lower_ttls(copy, 0, len, 1000, age) != records || lower_ttls(copy, 0, len, records, 0) != records)
+        fail("an age changes more than TTLs");
+    free(copy);
+}
+
+/* --- one input ------------------------------------------------------------------------------------- */
 
 /* A cookie of ours in place of the one in the packet: no fuzzer finds one by chance. */
 static void sign(const context *c, const query *q) {
@@ -318,7 +396,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     current = data, current_size = size;
     uint8_t choices = data[0];
     uint32_t client = choices >> CLIENT_SHIFT & 3;
-    context c = {.stream = choices & STREAM, .now = get32(data + 5)};
+    context c = {.stream = choices & STREAM, .now = get32(data + 5), .mono = SHAPE_MADE - 8 + (get32(data + 5) & 511)};
     query q = {.client = clients[client], .client_len = client < 2 ? 4 : 16}, again = q;
     context_read(&c, all.table);
     c.settings = all.settings[choices >> SETTINGS_SHIFT & (SETTINGS - 1)];
@@ -326,8 +404,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *other = read_packet(&c, &again, data + FRONT, (uint32_t)size - FRONT, 0, choices & SIGN);
     if (q.verdict != again.verdict || q.found != again.found || q.zone != again.zone)
         fail("the verdict depends on more than the packet");
-    if (q.verdict == DROP && size - FRONT >= 12 && !(data[FRONT + 2] & 0x80))
-        fail("a query is dropped");
+    check_client(&c, &q, client, (uint32_t)size - FRONT);
+    check_due(&c, &q);
+    check_ages(data + FRONT, (uint32_t)size - FRONT, get32(data + 1));
     if (q.verdict > PASS) {
         check_query(&c, &q, (uint32_t)size - FRONT);
         answer_twice(&c, &q, &again, choices, get32(data + 1));

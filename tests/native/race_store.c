@@ -15,17 +15,18 @@
 enum {
     TABLE = 1 << 20, KEYS = 64, READERS = 2, BATCH = 16, FILLERS = 4000, APEX = 9, VERSION_BITS = 18, MOST_RECORDS = 20,
     NODATA_TYPE = TYPE_AAAA,
+    AGED_TYPE = TYPE_TXT, MONO = 100, LATEST = 40, TTL = 60, /* answers of others, put in up to LATEST seconds before MONO */
 };
 
 static struct {
     table_head *table;
     desk *desk;
     store *s;
-    uint32_t version[KEYS], serial;
+    uint32_t version[KEYS], aged[KEYS], serial;
     /* What a batch that begins now may still say. */
-    _Atomic uint32_t oldest[KEYS], oldest_serial;
+    _Atomic uint32_t oldest[KEYS], oldest_aged[KEYS], oldest_serial;
     _Atomic int ended;
-    _Atomic uint64_t replies, passed;
+    _Atomic uint64_t replies, passed, aged_replies, told;
 } all;
 
 static void fail(const char *what) {
@@ -52,6 +53,25 @@ static void put_key(draft *d, uint32_t key) {
     store_put(all.s, &d->parts, (uint64_t[]){key % 8, key + 100}, 2);
     /* Put or refused: the version before it is gone. */
     atomic_store_explicit(&all.oldest[key], version, memory_order_release);
+}
+
+/* The age of each version. */
+static uint32_t age_of(uint32_t version) { return LATEST - version % LATEST; }
+
+static void put_aged(draft *d, uint32_t key) {
+    char name[32];
+    snprintf(name, sizeof name, "k%u.zone", key);
+    draft_begin(d, name, AGED_TYPE);
+    uint32_t version = ++all.aged[key];
+    draft_addresses(d, AGED_TYPE, records_of(key, version), key << (VERSION_BITS + 8) | version << 8);
+    draft_aged(d, version & 1 ? ANSWER_ROTATE : ANSWER_STALE, MONO - age_of(version), LATEST + 1);
+    store_put(all.s, &d->parts, &(uint64_t){key + 500}, 1);
+    atomic_store_explicit(&all.oldest_aged[key], version, memory_order_release);
+}
+
+static void forget_aged(uint32_t key) {
+    store_touch(all.s, key + 500);
+    atomic_store_explicit(&all.oldest_aged[key], all.aged[key] + 1, memory_order_release);
 }
 
 static void put_absence(draft *d, uint32_t key) {
@@ -81,6 +101,7 @@ static void configure(uint32_t zones) {
     uint32_t size = (uint32_t)(sizeof(settings) + zones * sizeof(zone_entry));
     settings *now = calloc(1, size);
     now->max_udp = 1232;
+    now->prefetch = 1;
     now->zones = (uint8_t)zones;
     all.serial++;
     zone_fill(&now->zone[0], "zone", APEX, ZONE_NEGATIVE, 1, all.serial);
@@ -105,8 +126,12 @@ static void change_names(uint32_t random) {
 
 static void write_once(draft *d, uint32_t *random) {
     uint32_t chosen = next(random) % 1000, key = next(random) % KEYS;
-    if (chosen < 700)
+    if (chosen < 450)
         put_key(d, key);
+    else if (chosen < 680)
+        put_aged(d, key);
+    else if (chosen < 700)
+        forget_aged(key);
     else if (chosen < 800)
         put_absence(d, key);
     else if (chosen < 900)
@@ -136,15 +161,17 @@ static const uint8_t no_client[4] = {10};
 static void ask(asked *a, uint32_t random) {
     char name[32];
     a->key = random % (KEYS + 1);
-    a->type = random >> 8 & 3 ? TYPE_A : NODATA_TYPE;
+    a->type = (uint32_t[]){TYPE_A, TYPE_A, AGED_TYPE, NODATA_TYPE}[random >> 8 & 3];
     if (a->key < KEYS)
         snprintf(name, sizeof name, "K%u.zOne", a->key);
     else
         snprintf(name, sizeof name, "never.zone");
     a->len = question(a->packet, (uint16_t)random, name, a->type, random >> 10 & 1 ? 1232 : 0);
     a->q.client = no_client, a->q.client_len = sizeof no_client;
-    a->oldest = a->type == TYPE_A && a->key < KEYS ? atomic_load_explicit(&all.oldest[a->key], memory_order_acquire)
-                                                  : atomic_load_explicit(&all.oldest_serial, memory_order_acquire);
+    const _Atomic uint32_t *oldest = a->type == NODATA_TYPE || a->key == KEYS ? &all.oldest_serial
+                                     : a->type == TYPE_A                      ? &all.oldest[a->key]
+                                                                              : &all.oldest_aged[a->key];
+    a->oldest = atomic_load_explicit(oldest, memory_order_acquire);
 }
 
 static uint32_t get32(const uint8_t *at) { return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3]; }
@@ -152,7 +179,7 @@ static uint32_t get32(const uint8_t *at) { return (uint32_t)at[0] << 24 | (uint3
 static void check_addresses(const asked *a, const walked *w) {
     uint32_t seen = 0, version = 0;
     for (uint32_t i = 0; i < w->counts[1]; i++) {
-        uint32_t number = get32(a->reply + w->record[i].data);
+        uint32_t number = get32(a->reply + w->record[i].end - 4);
         uint32_t of_record = number >> 8 & ((1u << VERSION_BITS) - 1), place = number & 255;
         if (number >> (VERSION_BITS + 8) != a->key || (i && of_record != version))
             fail("a torn answer");
@@ -160,8 +187,11 @@ static void check_addresses(const asked *a, const walked *w) {
         if (seen >> place & 1)
             fail("a record twice");
         seen |= 1u << place;
+        if (get32(a->reply + w->record[i].data - 6) != (a->type == AGED_TYPE && version & 1 ? TTL - age_of(version) : TTL))
+            fail("a TTL of another age");
     }
-    if (w->counts[1] != records_of(a->key, version) || version < (a->oldest & ((1u << VERSION_BITS) - 1)))
+    bool whole = w->counts[1] == records_of(a->key, version) || w->flags & 0x0200; /* 20 texts are cut short */
+    if (!whole || version < (a->oldest & ((1u << VERSION_BITS) - 1)))
         fail("an answer that was dropped before, or a part of one");
 }
 
@@ -170,7 +200,7 @@ static void check(const asked *a, uint32_t len) {
     const char *wrong = walk(a->reply, len, &w);
     if (wrong)
         fail(wrong);
-    if (a->q.verdict == ANSWER && a->type == TYPE_A) {
+    if (a->q.verdict == ANSWER && a->type != NODATA_TYPE) {
         check_addresses(a, &w);
         return;
     }
@@ -181,7 +211,7 @@ static void check(const asked *a, uint32_t len) {
 }
 
 static void answer_batch(asked *batch, worker_desk *own, uint32_t *random) {
-    context c = {.stream = 0, .now = 1700000000};
+    context c = {.stream = 0, .now = 1700000000, .mono = MONO};
     for (asked *a = batch; a < batch + BATCH; a++)
         ask(a, next(random));
     atomic_store(&own->epoch, atomic_load(&all.table->epoch));
@@ -201,7 +231,11 @@ static void answer_batch(asked *batch, worker_desk *own, uint32_t *random) {
             continue;
         }
         if (a->q.found)
-            atomic_store_explicit(&all.desk->used[a->q.found->id], 1, memory_order_relaxed);
+            atomic_store_explicit(&all.desk->used[a->q.found->id], USED_READ, memory_order_relaxed);
+        if (a->q.found && a->q.found->flags & ANSWER_AGED) {
+            atomic_fetch_add_explicit(&all.aged_replies, 1, memory_order_relaxed);
+            atomic_fetch_add_explicit(&all.told, (uint64_t)answer_due(&c, a->q.found, all.desk), memory_order_relaxed);
+        }
         own->turn += 0x9e3779b1u;
         check(a, query_reply(&c, &a->q, own->turn, WHOLE, a->reply));
         atomic_fetch_add_explicit(&all.replies, 1, memory_order_relaxed);
@@ -260,10 +294,10 @@ int main(int count, char **arguments) {
     for (uint32_t i = 0; i < READERS; i++)
         pthread_join(readers[i], NULL);
     store_figures_of(all.s, &f);
-    printf("%lu operations, %lu replies, %lu passed on; %lu answers evicted, %lu refused, %lu flushes\n", (unsigned long)written,
-           (unsigned long)all.replies, (unsigned long)all.passed, (unsigned long)f.evicted, (unsigned long)f.refused,
-           (unsigned long)f.flushed);
+    printf("%lu operations, %lu replies, %lu passed on; %lu answers evicted, %lu refused, %lu flushes; of others: %lu, %lu due\n",
+           (unsigned long)written, (unsigned long)all.replies, (unsigned long)all.passed, (unsigned long)f.evicted,
+           (unsigned long)f.refused, (unsigned long)f.flushed, (unsigned long)all.aged_replies, (unsigned long)all.told);
     store_free(all.s);
     free(d);
-    return all.replies ? 0 : 1;
+    return all.replies && all.aged_replies && all.told ? 0 : 1;
 }

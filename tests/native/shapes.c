@@ -116,6 +116,44 @@ static void texts(store *s, draft *d) {
     keep(s, d);
 }
 
+/* What a resolver has cached: chains with pointers, absence, failures, some of it past its time. */
+static void of_others(store *s, draft *d) {
+    static const uint8_t edge[] = "\4edge\3cdn\7example";
+    static const uint8_t below[] = {1, 'x', 0xc0, 0};
+    uint8_t target[256], soa[600], data[4];
+    draft_begin(d, "one.others", TYPE_A);
+    draft_addresses(d, TYPE_A, 1, 7);
+    draft_aged(d, 0, SHAPE_MADE, 100);
+    keep(s, d);
+    draft_begin(d, "many.others", TYPE_A);
+    draft_addresses(d, TYPE_A, 90, 7 << 16);
+    draft_aged(d, ANSWER_ROTATE | ANSWER_STALE, SHAPE_MADE, 400);
+    keep(s, d);
+    draft_begin(d, "chain.others", TYPE_A);
+    uint32_t first = 12 + d->parts.key_len;
+    draft_record(d, TYPE_CNAME, edge, sizeof edge);
+    memcpy(data, below, sizeof data);
+    data[3] = (uint8_t)(first + 12 + 5);
+    draft_pointed(d, first + 12, TYPE_CNAME, data, sizeof data);
+    draft_pointed(d, first + 12 + (uint32_t)sizeof edge + 12, TYPE_A, data, 4);
+    draft_aged(d, 0, SHAPE_MADE, 400);
+    keep(s, d);
+    uint32_t len = name_wire(soa, "ns.others");
+    len += name_wire(soa + len, "admin.others");
+    memset(soa + len, 1, 20);
+    for (uint8_t rcode = 0; rcode < 4; rcode += 1) {
+        char name[64];
+        snprintf(name, sizeof name, "code%u.others", rcode);
+        draft_begin(d, name, TYPE_A);
+        draft_other(d, IN_AUTHORITY, "others", TYPE_SOA, soa, len + 20);
+        draft_other(d, IN_AUTHORITY, "others", TYPE_NS, target, name_wire(target, "ns.others"));
+        draft_aged(d, rcode & 1 ? ANSWER_STALE : 0, SHAPE_MADE, 400);
+        d->parts.rcode = rcode;
+        d->parts.zone = rcode == 2 ? 22 : 0;
+        keep(s, d);
+    }
+}
+
 void shapes_fill(store *s) {
     uint8_t wire[256];
     draft *d = malloc(sizeof *d);
@@ -126,6 +164,7 @@ void shapes_fill(store *s) {
     lacking(s, d);
     referrals(s, d);
     texts(s, d);
+    of_others(s, d);
     free(d);
     for (size_t i = 0; i < SHAPE_NAMES; i++) {
         uint32_t len = name_wire(wire, shape_names[i]) - 1;

@@ -4,7 +4,7 @@
 
 #include "draft.h"
 
-enum { APEX = 77, SHAPE_ZONES = 4, SHAPE_NAMES = 8 };
+enum { APEX = 77, SHAPE_ZONES = 4, SHAPE_NAMES = 8, SHAPE_MADE = 1000 /* seconds, when what is of others was put in */ };
 
 /* What exists in the zones "example" and "deep.example", besides their apexes. */
 extern const char *const shape_names[SHAPE_NAMES];

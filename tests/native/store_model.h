@@ -79,6 +79,7 @@ static void draft_key(uint32_t key, uint32_t version, uint32_t size) {
     for (uint32_t i = 0; !counting[1] && i < sizeof counting; i++)
         counting[i] = (uint8_t)i;
     draft_begin(&m.draft, key_name(key), TYPE_TXT);
+    m.draft.parts.made = version, m.draft.parts.lifetime = key + 1;
     for (uint32_t left = size, len; left; left -= len) {
         len = left < 900 + key % 64 ? left : 900 + key % 64;
         draft_record(&m.draft, TYPE_TXT, counting + ((key * 31 + version * 7) & 255), len);
@@ -103,7 +104,7 @@ static bool right(const answer *a, uint32_t key) {
     const kept_answer *k = &m.keys[key];
     draft_key(key, k->version, k->size);
     const answer_parts *p = &m.draft.parts;
-    return a->count == p->count && a->wire_len == p->wire_len && !memcmp(answer_wire(a), p->wire, p->wire_len) &&
+    return a->made == p->made && a->lifetime == p->lifetime && a->count == p->count && a->wire_len == p->wire_len && !memcmp(answer_wire(a), p->wire, p->wire_len) &&
            answer_record_start(a, a->count) == p->wire_len;
 }
 

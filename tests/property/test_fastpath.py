@@ -13,7 +13,7 @@ from mesos_dns.catalog import Delta
 from mesos_dns.kept import KeptAnswers
 from mesos_dns.message import Query, read_query
 from mesos_dns.model import Entity, Key
-from mesos_dns.reply import _GOLDEN
+from mesos_dns.reply import TURN_STEP
 from mesos_dns.wire import IllegalName, name_to_wire
 from tests.fakes.fast_answers import PRIVATE, PUBLIC, Twins
 from tests.fakes.fast_packets import Packets, question
@@ -144,7 +144,7 @@ def test_a_rate_limit_leaves_the_same(story: list[Step], seed: int, rate: int, s
             query, client = chance.choice(queries), chance.choice(CLIENTS)
             # A table that does not have it takes one more turn.
             turns = 1 if fast.replies.limits("udp", client) or world.twins.ready(query, "udp", client) else 2
-            fast.replies.turn, plain.replies.turn = 0, (turns - 1) * _GOLDEN & 0xFFFFFFFF
+            fast.replies.turn, plain.replies.turn = 0, (turns - 1) * TURN_STEP & 0xFFFFFFFF
             assert fast.respond(query, "udp", client) == plain.respond(query, "udp", client), query.hex()
             world.twins.now += chance.random() < 0.02
     assert fast.counters.limited == plain.counters.limited

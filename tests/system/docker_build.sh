@@ -9,7 +9,7 @@
 # with this script, whatever happens. It reaches the network by user-mode networking (slirp4netns) and takes
 # its package sources, proxies and certificates from this machine; they get into no image, which is checked.
 # Needs root and /dev/net/tun (exit code 77 without them: nothing was proven) and Debian 12. Both systems are kept in PHAROS_CI_CACHE (default
-# /var/cache/pharos-ci); with them it takes two minutes, without them up to five. docker_checks.sh has the checks.
+# /var/cache/pharos-ci); with them it takes three minutes and a half, without them up to seven. docker_checks.sh has the checks.
 set -euo pipefail
 
 tests=$(cd "$(dirname "$0")" && pwd)

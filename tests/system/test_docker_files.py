@@ -18,7 +18,9 @@ import pytest
 
 from agent.cli import parser
 from agent.config import advice, load
+from lb7.config import L7Config
 from mesos_dns.config import Duration
+from mesos_dns.connections import RESERVED_FILES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKER = REPOSITORY / "docker"
@@ -108,6 +110,41 @@ def test_foreign_images_are_pinned() -> None:
     assert re.fullmatch(r"\$\{PROMETHEUS_IMAGE:-prom/prometheus:v\d+\.\d+\.\d+\}", SERVICES["prometheus"]["image"])
 
 
+def test_node_follows_the_server_and_asks_the_same_name_server() -> None:
+    config, server = load(DOCKER / "node.toml"), load(DOCKER / "pharos.toml")
+    assert not list(advice(config))
+    assert config.relay is not None
+    assert config.resolver is not None
+    assert config.api is not None
+    assert server.dns is not None
+    assert server.api is not None
+    assert config.relay.servers == (f"http://pharos:{server.api.listen[0].rpartition(':')[2]}",)
+    assert config.resolver.upstreams == server.dns.forward
+    assert not config.resolver.device  # it has no capability
+    port = config.resolver.listen[0].rpartition(":")[2]
+    assert {each.rpartition(":")[2] for each in SERVICES["node"]["ports"]} == {f"{port}/udp", f"{port}/tcp"}
+    assert Duration.parse(SERVICES["node"]["stop_grace_period"]) > config.drain_timeout
+    assert "node.toml:/etc/pharos/pharos.toml" in " ".join(SERVICES["node"]["volumes"])
+
+
+def test_edge_follows_the_server_and_is_published() -> None:
+    config, server = load(DOCKER / "edge.toml"), load(DOCKER / "pharos.toml")
+    assert not list(advice(config))
+    assert config.relay is not None
+    assert config.l7 is not None
+    assert config.api is not None
+    assert config.admin is not None
+    assert server.api is not None
+    assert server.marathon is not None
+    assert config.relay.servers == (f"http://pharos:{server.api.listen[0].rpartition(':')[2]}",)
+    assert not config.l7.checks  # the simulated tasks' addresses are nobody's
+    (http,) = config.l7.http
+    assert {each.rpartition(":")[2] for each in SERVICES["edge"]["ports"]} == {f"{http.rpartition(':')[2]}/tcp"}
+    assert all(listen.startswith("127.0.0.1:") for listen in config.admin.listen)
+    assert Duration.parse(SERVICES["edge"]["stop_grace_period"]) > config.drain_timeout
+    assert "edge.toml:/etc/pharos/pharos.toml" in " ".join(SERVICES["edge"]["volumes"])
+
+
 def test_configuration_fits_the_compose_file() -> None:
     config = load(DOCKER / "pharos.toml")
     assert not list(advice(config))
@@ -128,10 +165,13 @@ def test_configuration_fits_the_compose_file() -> None:
 
 def test_prometheus_scrapes_the_lookup_api() -> None:
     config = read_yaml("prometheus.yml")
-    api = load(DOCKER / "pharos.toml").api
-    assert api is not None
+    targets = []
+    for service, name in (("pharos", "pharos.toml"), ("node", "node.toml"), ("edge", "edge.toml")):
+        api = load(DOCKER / name).api
+        assert api is not None
+        targets.append(f"{service}:{api.listen[0].rpartition(':')[2]}")
     (job,) = config["scrape_configs"]
-    assert job["static_configs"] == [{"targets": [f"pharos:{api.listen[0].rpartition(':')[2]}"]}]
+    assert job["static_configs"] == [{"targets": targets}]
     mounted = {volume.split(":")[1].rpartition("/")[2] for volume in SERVICES["prometheus"]["volumes"]}
     assert {"prometheus.yml", *config["rule_files"]} <= mounted
 
@@ -146,14 +186,26 @@ def test_every_alert_says_what_it_is_and_is_tested() -> None:
     assert set(expected) == {rule["alert"] for rule in rules}
 
 
+def test_every_metric_of_the_alerts_is_described() -> None:
+    rules = [rule for group in read_yaml("alerts.yml")["groups"] for rule in group["rules"]]
+    used = {name for rule in rules for name in re.findall(r"\bpharos_[a-z0-9_]+", rule["expr"])}
+    readmes = "".join((REPOSITORY / package / "README.md").read_text() for package in ("mesos_dns", "lb4", "lb7"))
+    described = set(re.findall(r"^\| `(pharos_\w+)`", readmes, re.MULTILINE))
+    assert used
+    assert used <= described
+
+
 # --- systemd --------------------------------------------------------------------------------------
 
 UNIT = DOCKER / "pharos.service"
+ADDRESSES, RESOLV_CONF, VIPS = (
+    UNIT.with_name("pharos.service.d") / f"{name}.conf" for name in ("addresses", "resolv-conf", "vips")
+)
 
 
-def unit_values(key: str) -> list[str]:
-    """All values of a key of the unit, in their order."""
-    return re.findall(rf"^{key}=(.*)$", UNIT.read_text(), re.MULTILINE)
+def unit_values(key: str, file: Path = UNIT) -> list[str]:
+    """All values of a key of the unit or a drop-in, in their order."""
+    return re.findall(rf"^{key}=(.*)$", file.read_text(), re.MULTILINE)
 
 
 def test_unit_commands_are_understood() -> None:
@@ -174,16 +226,54 @@ def test_unit_lets_workers_give_up_their_capability() -> None:
     assert allowed
 
 
+def test_unit_has_room_for_an_edge() -> None:
+    (files,) = unit_values("LimitNOFILE")
+    most = L7Config().max_connections
+    assert int(files) > 2 * most + RESERVED_FILES  # if there is but one worker: a client's socket and a server's
+    (capabilities,) = unit_values("AmbientCapabilities")
+    assert capabilities == "CAP_NET_BIND_SERVICE"  # of ports 80 and 443
+
+
+def test_node_with_addresses_gets_one_right_more() -> None:
+    given = re.findall(r"^(\w+)=(.*)$", ADDRESSES.read_text(), re.MULTILINE)
+    assert given == [("AmbientCapabilities", "CAP_NET_ADMIN"), ("CapabilityBoundingSet", "CAP_NET_ADMIN")]
+
+
+def test_node_that_keeps_resolv_conf_gives_it_back_whatever_happens() -> None:
+    (after,) = unit_values("ExecStopPost", RESOLV_CONF)
+    words = shlex.split(after)
+    understands(words[1:])
+    assert words[1:3] == ["resolv-conf", "restore"]
+    (run,) = unit_values("ExecStart")
+    assert (words[0], words[-2:]) == (shlex.split(run)[0], shlex.split(run)[-2:])  # the same program and configuration
+    assert unit_values("ReadWritePaths", RESOLV_CONF) == ["/etc"]
+    assert unit_values("CapabilityBoundingSet", RESOLV_CONF) == ["", "CAP_NET_BIND_SERVICE CAP_NET_ADMIN"]
+
+
+def test_vips_need_the_network_and_no_more() -> None:
+    for key in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        assert unit_values(key, VIPS) == ["CAP_NET_ADMIN CAP_NET_RAW"]
+    assert unit_values("ReadWritePaths", VIPS) == ["-/run/xtables.lock"]
+    assert all(command.startswith("+-") for command in unit_values("ExecStartPre", VIPS))
+
+
+@pytest.mark.parametrize(
+    "drop_in", [None, ADDRESSES, RESOLV_CONF, VIPS], ids=["unit", "addresses", "resolv-conf", "vips"]
+)
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-def test_unit_is_valid_and_confined(tmp_path: Path) -> None:
+def test_unit_is_valid_and_confined(tmp_path: Path, drop_in: Path | None) -> None:
     copy = tmp_path / UNIT.name
     copy.write_text(UNIT.read_text().replace("/opt/pharos/bin/pharos", "/bin/true"))  # verify wants programs to exist
+    if drop_in is not None:
+        folder = tmp_path / drop_in.parent.name
+        folder.mkdir()
+        (folder / drop_in.name).write_text(drop_in.read_text().replace("/opt/pharos/bin/pharos", "/bin/true"))
     verify = subprocess.run(
         ["systemd-analyze", "verify", copy], capture_output=True, text=True, timeout=60, check=False
     )
     assert (verify.returncode, verify.stderr) == (0, "")
     exposure = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=20", UNIT],
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={25 if drop_in else 20}", copy],
         capture_output=True,
         text=True,
         timeout=60,

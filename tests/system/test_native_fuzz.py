@@ -1,7 +1,7 @@
-"""The C core of the DNS fast path under AddressSanitizer and UBSan: kept inputs replayed, then new ones by libFuzzer.
+"""The C code of the DNS fast path and of the edge under AddressSanitizer and UBSan: kept inputs, then new ones.
 
-corpus/native-packets and corpus/native-store hold one input a file, in hexadecimal, `#` beginning a comment. An
-input that ever broke something is added there. PHAROS_SOAK makes the search for new ones long and its seed new.
+The folders of the corpus hold one input a file, in hexadecimal, `#` beginning a comment. An input that ever broke
+something is added there. PHAROS_SOAK makes libFuzzer's search for new ones long and its seed new.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.build import CORE, FUZZED, compile_core, compile_harness, need, need_sanitizers
+from tests.native.build import CORE, EDGE, FUZZED, compile_core, compile_harness, need, need_sanitizers
 
 CORPUS = Path(__file__).resolve().parent.parent / "fuzz" / "corpus"
-HARNESSES = {"fuzz_packets": "native-packets", "fuzz_store": "native-store"}
+HARNESSES = {"fuzz_packets": "native-packets", "fuzz_store": "native-store", "fuzz_http1": "http1-messages"}
 SECONDS, SEED = (600, 0) if os.environ.get("PHAROS_SOAK") else (10, 1)  # 0: libFuzzer takes one and tells it
 LONGEST = 1200
 
@@ -49,8 +49,8 @@ def run(program: Path, folder: Path, *arguments: str) -> None:
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_no_warnings(compiler: str, tmp_path: Path) -> None:
     need(compiler)
-    said = [compile_core(compiler, source, tmp_path) for source in sorted(CORE.glob("*.c"))]
-    assert len(said) >= 5
+    said = [compile_core(compiler, source, tmp_path) for source in sorted([*CORE.glob("*.c"), *EDGE.glob("*.c")])]
+    assert len(said) >= 6
     assert not any(said), "\n".join(said)
 
 

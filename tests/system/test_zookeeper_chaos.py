@@ -247,6 +247,7 @@ class Storm:
     def verify(self) -> None:
         """What must be true after all."""
         self.until_somebody_acts()
+        time.sleep(2 * SESSION)  # registrations of sessions that the last fault has cost end with these, and come anew
         _until(lambda: {f"edges/{name}" for name in WORKERS} <= self.keys().keys(), "all are registered again")
         codes = {name: worker.finish() for name, worker in self.workers.items()}
         assert set(codes.values()) == {0}, f"exit codes {codes}"

@@ -1,54 +1,40 @@
-"""agent.addresses: what the machine's /proc says of its interfaces."""
+"""agent.addresses: what the kernel says of the machine's devices."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import ipaddress
+import json
+import subprocess
 
 import pytest
 
-from agent.addresses import interface_addresses, name_server_addresses
+from agent.addresses import device_addresses, interface_addresses, name_server_addresses
 
-FIB_TRIE = """Main:
-  +-- 0.0.0.0/0 3 0 5
-        |-- 10.0.0.0
-           /24 link UNICAST
-        |-- 10.0.0.7
-           /32 host LOCAL
-        |-- 10.0.0.255
-           /32 link BROADCAST
-        |-- 127.0.0.1
-           /32 host LOCAL
-Local:
-        |-- 10.0.0.7
-           /32 host LOCAL
-        |-- 169.254.1.1
-           /32 host LOCAL
-"""
-IF_INET6 = """fe800000000000000000000000000001 02 40 20 80 eth0
-fd000000000000000000000000000007 02 40 00 80 eth0
-00000000000000000000000000000001 01 80 10 80 lo
-"""
+DEVICES = ["10.0.0.7", "127.0.0.1", "169.254.1.1", "fd00::7", "fe80::1", "::1"]
 
 
-@pytest.fixture
-def proc(tmp_path: Path) -> Path:
-    """A /proc/net with one interface beside loopback."""
-    (tmp_path / "fib_trie").write_text(FIB_TRIE)
-    (tmp_path / "if_inet6").write_text(IF_INET6)
-    return tmp_path
+def read() -> list[str]:
+    """A machine with one interface beside loopback."""
+    return DEVICES
 
 
-def test_loopback_link_local_and_broadcast_are_left_out(proc: Path) -> None:
-    assert interface_addresses(proc) == ["10.0.0.7", "fd00::7"]
+def test_loopback_and_link_local_are_left_out() -> None:
+    assert interface_addresses(read) == ["10.0.0.7", "fd00::7"]
 
 
-def test_a_machine_that_does_not_tell_has_none(tmp_path: Path) -> None:
-    assert interface_addresses(tmp_path) == []
+def test_a_machine_that_does_not_tell_has_none() -> None:
+    def refuse() -> list[str]:
+        raise OSError("no netlink here")
+
+    assert interface_addresses(refuse) == []
 
 
-def test_lines_that_make_no_sense_are_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "if_inet6").write_text("nonsense\n")
-    assert interface_addresses(tmp_path) == []
+def test_the_kernel_says_what_ip_says() -> None:
+    done = subprocess.run(["ip", "-json", "address"], stdout=subprocess.PIPE, check=True)
+    shown = {entry["local"] for link in json.loads(done.stdout) for entry in link.get("addr_info", ()) if entry}
+    found = device_addresses()
+    assert set(found) == {str(ipaddress.ip_address(address)) for address in shown}
+    assert sorted(found, key=lambda address: ":" in address) == found
 
 
 @pytest.mark.parametrize(
@@ -61,7 +47,5 @@ def test_lines_that_make_no_sense_are_passed_over(tmp_path: Path) -> None:
         ((), []),
     ],
 )
-def test_the_name_server_has_the_addresses_that_it_listens_on(
-    proc: Path, listen: tuple[str, ...], expected: list[str]
-) -> None:
-    assert name_server_addresses(listen, proc) == expected
+def test_the_name_server_has_the_addresses_that_it_listens_on(listen: tuple[str, ...], expected: list[str]) -> None:
+    assert name_server_addresses(listen, read) == expected

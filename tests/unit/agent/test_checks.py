@@ -191,8 +191,11 @@ def test_the_file_of_cookie_secrets_is_read(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("[dns]\n[file]\npaths = ['x']", []),
-        ("[dns]", ["neither [mesos], [serversets] nor [file]: there is nothing to learn names from"]),
-        (MESOS, ["neither [dns] nor [api]: nobody can ask for names"]),
+        (
+            "[dns]",
+            ["neither [mesos], [marathon], [serversets], [file] nor [relay]: there is nothing to learn names from"],
+        ),
+        (MESOS, ["neither [dns], [resolver] nor [api]: nobody can ask for names"]),
         ("[api]\n[file]", ["file.paths: is empty: [file] has no effect"]),
         (
             "[api]\n" + MESOS + "zk = 'zk://bob:s3cret@z/m'\ntls_verify = false",

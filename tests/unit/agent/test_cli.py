@@ -12,7 +12,7 @@ import pytest
 from agent import cli
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-NOT_OFFERED = ("top", "vips", "routes", "scale", "deploy", "rollback", "join", "compare")
+NOT_OFFERED = ("top", "scale", "deploy", "rollback", "join", "compare")
 HEAVY = {"aiohttp", "asyncio", "cryptography", "dnslib", "msgspec", "prometheus_client", "ssl", "uvloop"}
 
 
@@ -47,6 +47,8 @@ def pharos(*words: str, code: str = "import sys; from agent.cli import main; sys
         (["import", "mesos-dns", "/nonexistent/config.json"], 2),
         (["tasks", "--api", "http://127.0.0.1:1"], 1),
         (["tasks", "--api", "nonsense"], 2),
+        (["vips", "--api", "http://127.0.0.1:1"], 1),
+        (["vips", "web", "--api", "nonsense"], 2),
         (["status", "--api", "http://127.0.0.1:1", "--admin", "http://127.0.0.1:1"], 1),
         (["resolve", "x", "NOSUCH"], 2),
     ],

@@ -24,7 +24,7 @@ def good(tmp_path: Path) -> Path:
 @pytest.fixture
 def bad(tmp_path: Path) -> Path:
     path = tmp_path / "bad.toml"
-    path.write_text("[dns]\nttl = -1\n[l4]\n")
+    path.write_text("[dns]\nttl = -1\n[l7]\n")
     return path
 
 
@@ -43,7 +43,7 @@ def test_check_config_gives_advice(tmp_path: Path, capsys: pytest.CaptureFixture
     assert cli.main(["check-config", "-c", str(path)]) == 0
     out, err = capsys.readouterr()
     assert "on: nothing" in out
-    assert err.startswith(f"{path}: warning: neither [mesos], [serversets] nor [file]")
+    assert err.startswith(f"{path}: warning: neither [mesos], [marathon], [serversets], [file] nor [relay]")
 
 
 def test_check_config_tells_every_problem(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +52,7 @@ def test_check_config_tells_every_problem(bad: Path, capsys: pytest.CaptureFixtu
     assert cli.main(["check-config", "-c", str(bad), "--json"]) == 2
     value = json.loads(capsys.readouterr().out)
     assert value["ok"] is False
-    assert [problem["path"] for problem in value["problems"]] == ["dns.ttl", "l4"]
+    assert [problem["path"] for problem in value["problems"]] == ["dns.ttl", "l7"]
 
 
 def test_run_refuses_a_bad_file(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:

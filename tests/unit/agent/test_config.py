@@ -70,8 +70,9 @@ def test_durations_are_texts_or_seconds() -> None:
             'dns.forward_timeout: expected a duration such as "500ms", "10s" or "15m", got \'5x\'',
         ),
         ("dns = 1", "dns: expected a section, [dns], got 1"),
-        ("[l4]", "l4: section [l4] is not available in this version"),
-        ("[[marathon]]", "marathon: section [marathon] is not available in this version"),
+        ("[swarm]", "swarm: section [swarm] is not available in this version"),
+        ("[[autoscale]]", "autoscale: section [autoscale] is not available in this version"),
+        ("[[marathon]]", "marathon: expected a section, [marathon], got [{}]"),
         ("[dns]\nsoa_minttl = -3", "dns.soa_minttl: expected `int` >= 0, got -3"),
         ("[dns]\nsoa_minttl = 4294967296", "dns.soa_minttl: expected `int` <= 2147483647, got 4294967296"),
         ("a = ", "not TOML: Invalid value (at end of document)"),
@@ -84,9 +85,9 @@ def test_one_error(text: str, expected: str) -> None:
 
 
 def test_all_problems_are_told_at_once() -> None:
-    found = errors("stat_dir = 'x'\n[l7]\n[dns]\nttl = -1\nlisten = ['x:53']\n[mesos]\nauth = 'basic'\nsecret = 5\n")
+    found = errors("stat_dir = 'x'\n[swarm]\n[dns]\nttl = -1\nlisten = ['x:53']\n[mesos]\nauth = 'basic'\nsecret = 5\n")
     assert [line.partition(": ")[0] for line in found] == [
-        "l7",
+        "swarm",
         "dns.ttl",
         "mesos.secret",
         "stat_dir",
@@ -132,9 +133,9 @@ def test_load_looks_at_the_files_that_are_named(tmp_path: Path) -> None:
 
 @given(st.dictionaries(st.text(max_size=8), st.one_of(st.integers(), st.text(max_size=8), st.booleans()), max_size=4))
 def test_any_keys_give_a_config_or_a_config_error(table: dict[str, object]) -> None:
-    from agent.import_mesos_dns import _toml
+    from agent.toml_lines import toml
 
-    text = "[dns]\n" + "".join(f"{_toml(key)} = {_toml(value)}\n" for key, value in table.items())
+    text = "[dns]\n" + "".join(f"{toml(key)} = {toml(value)}\n" for key, value in table.items())
     try:
         config: Config | None = load_text(text, "f.toml")
         said = ""

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from agent.checks import Problem
 from agent.config import ConfigError
 from agent.mesos_dns_json import DEFAULTS, read
+from mesos_dns.toml_tables import Problem
 
 
 def reading(document: Any) -> tuple[dict[str, Any], list[str]]:

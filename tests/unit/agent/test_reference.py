@@ -32,13 +32,14 @@ def test_reference_has_a_row_for_every_key() -> None:
 
 
 def test_reference_shows_type_limits_default_and_meaning() -> None:
-    text = reference_markdown(["dns", "mesos"])
+    text = reference_markdown(["dns", "mesos", "l7"])
     assert "| `ttl` | integer 0 to 2147483647 | `60` | seconds, of records in `domain` |" in text
     assert '| `forward_timeout` | duration | `"5s"` |' in text
     assert "| `zones` | table of list of text | `{}` |" in text
     assert "| `soa_minttl` | integer 0 to 2147483647 |  |" in text
     assert '| `auth` | `none` or `basic` or `iam` | `"none"` |' in text
     assert "| `tcp_clients` | integer from 1 | `10000` |" in text
+    assert "| `retry_budget` | number 0 to 1 | `0.2` |" in text
 
 
 def test_reference_of_the_keys_above_all_sections() -> None:

@@ -25,7 +25,9 @@ import trustme
 from agent.config import load
 from agent.service import Service
 from mesos_dns.cookies import matching
+from mesos_dns.model import Put
 from tests.fakes.dns_serving import certificate, framed, read_one, trusting
+from tests.fakes.questions import AGENT, MARATHON, task
 
 ZONE = """$ORIGIN corp.example.
 @ 300 SOA ns1 root 1 60 600 86400 60
@@ -200,10 +202,10 @@ async def test_secondaries_are_told_as_the_configuration_says(tmp_path: Path) ->
             async with asyncio.timeout(30):
                 heard = dns.message.from_wire(await loop.sock_recv(secondary, 4096))
             assert heard.opcode() == dns.opcode.NOTIFY
-            assert "notify" in service._tasks
+            assert "notify" in service.naming.background
             await asyncio.to_thread(write, tmp_path, '[dns]\nlisten = ["127.0.0.1:0"]\ndirectory = ""\n')
             assert await service.reload()
-            assert "notify" not in service._tasks
+            assert "notify" not in service.naming.background
         finally:
             await service.stop()
 
@@ -412,3 +414,78 @@ def _answer(port: int, name: str, text: str) -> str:
         if text in reply:
             break
     return reply
+
+
+@pytest.mark.asyncio
+async def test_another_source_takes_over_without_a_name_lost(tmp_path: Path) -> None:
+    dead = '[mesos]\nmasters = ["127.0.0.1:1"]\n'
+    path = await asyncio.to_thread(write, tmp_path, DNS + dead)
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+    try:
+        for entity in (AGENT, MARATHON, task()):
+            service.catalog.publish("mesos", Put(entity))
+        service.catalog.mark("mesos", connected=True, synced=True)
+        assert (await ask(service, "web.marathon.mesos")).rcode() == dns.rcode.NOERROR
+        await asyncio.to_thread(write, tmp_path, DNS + '[relay]\nservers = ["http://127.0.0.1:1"]\n')
+        assert await service.reload()
+        assert (await ask(service, "web.marathon.mesos")).rcode() == dns.rcode.NOERROR
+        assert service.catalog.sources["mesos"].stale
+        service.catalog.publish("relay", Put(AGENT))
+        service.catalog.mark("relay", connected=True, synced=True)
+        async with asyncio.timeout(20):
+            while "mesos" in service.catalog.sources:
+                await asyncio.sleep(0.02)
+        assert (await ask(service, "web.marathon.mesos")).rcode() == dns.rcode.NXDOMAIN
+        assert service.catalog.get(AGENT.key) == AGENT
+    finally:
+        await service.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_reload_during_the_end_changes_nothing(tmp_path: Path) -> None:
+    path = await asyncio.to_thread(write, tmp_path, DNS)
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+    stopping = asyncio.create_task(service.stop())
+    await asyncio.sleep(0)
+    assert not await service.reload()
+    await stopping
+    assert not await service.reload()
+
+
+@pytest.mark.asyncio
+async def test_a_step_of_the_end_that_fails_keeps_no_other_from_being_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = await asyncio.to_thread(write, tmp_path, DNS)
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+
+    async def broken() -> None:
+        raise RuntimeError("no")
+
+    assert service.server is not None
+    address = service.server.addresses[0]
+    monkeypatch.setattr(service.sessions, "keep", lambda wanted: broken())
+    await service.stop()
+    assert "could not end a part of the process part=ZooKeeper" in caplog.text
+    assert service.saved is not None
+    assert service.saved.saves == 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(address)
+
+
+@pytest.mark.asyncio
+async def test_an_api_that_could_not_be_served_comes_with_the_next_reload(tmp_path: Path) -> None:
+    path = await asyncio.to_thread(write, tmp_path, DNS + '[api]\nlisten = ["127.0.0.1:0"]\n')
+    service = Service(await asyncio.to_thread(load, path), path)
+    await service.start()
+    try:
+        assert service.http is not None
+        await service.http.close(0.1)
+        service.http = None
+        assert await service.reload()
+        assert await http_status(service, "/livez") == 200
+    finally:
+        await service.stop()

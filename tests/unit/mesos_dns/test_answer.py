@@ -13,10 +13,14 @@ import pytest
 
 from mesos_dns import names
 from mesos_dns.answer import Answer, Glue, compile_answer
+from mesos_dns.config import DnsConfig
 from mesos_dns.message import Query, read_query
 from mesos_dns.model import Endpoint, Entity, Leadership, Network, Node, Port
+from mesos_dns.names import AAAA, SRV, A
 from mesos_dns.respond import Responder
 from mesos_dns.wire import name_to_wire
+from mesos_dns.zone import ZoneView
+from tests.fakes.extra_records import Extra
 from tests.fakes.questions import (
     answers,
     ask,
@@ -659,3 +663,34 @@ def test_what_an_answer_depends_on() -> None:
     assert depends("x.a.ent.example.org") == {("static:example.org", n) for n in ("x.a.ent", "a.ent", "ent")}
     for never_kept in ("nope.mesos", "x.wild.example.org", "www.sub.example.org", "nowhere.example.org"):
         assert depends(never_kept) == set()
+
+
+def test_a_name_that_is_its_own_service() -> None:
+    view = ZoneView(
+        DnsConfig(),
+        extra=Extra(
+            ("web.marathon", A, b"\x0b\0\0\7"),
+            ("web.marathon", AAAA, b"\xfd\1\0\x0c" + bytes(11) + b"\7"),
+            ("web.marathon", SRV, (80, "web.marathon")),
+            ("web.marathon", SRV, (443, "web.marathon")),
+        ),
+    )
+    view.fill_extra()
+    responder = Responder(view, view.config)
+    name = "web.marathon.l4lb.thisdcos.directory"
+    reply = ask(responder, name, "SRV")
+    assert answers(reply) == [f"0 1 443 {name}.", f"0 1 80 {name}."]
+    assert extras(reply) == [f"{name}. 11.0.0.7", f"{name}. fd01:c::7"]
+
+
+def test_reverse_names_of_virtual_addresses_are_of_their_zone() -> None:
+    view = ZoneView(DnsConfig(), extra=Extra(("web.marathon", A, b"\x0b\0\0\7")))
+    view.fill_extra()
+    responder = Responder(view, view.config)
+    name = dns.reversename.from_address("11.0.0.7").to_text()
+    reply = ask(responder, name, "PTR")
+    assert answers(reply) == ["web.marathon.l4lb.thisdcos.directory."]
+    assert reply.answer[0].ttl == view.config.directory_ttl
+    assert ask(responder, name, "A").authority[0].ttl == view.config.directory_ttl
+    assert ask(responder, name, "SOA").answer[0][0].serial == view.serial
+    assert ask(responder, "8.0.0.11.in-addr.arpa", "PTR").rcode() == dns.rcode.REFUSED

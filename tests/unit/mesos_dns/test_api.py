@@ -56,7 +56,7 @@ async def test_nothing_is_absent_before_anybody_said_what_runs() -> None:
     context = context_of()
     context.view.known = lambda: False
     async with Asking(context) as asking:
-        for path in ("/v1/hosts/a", "/v1/services/a", "/v1/tasks", "/v1/enumerate", "/v1/axfr"):
+        for path in ("/v1/hosts/a", "/v1/services/a", "/v1/tasks", "/v1/enumerate", "/v1/axfr", "/v1/records"):
             assert (await asking.ask(path))[::2] == (503, "503: nobody has said yet what runs in the cluster")
         assert (await asking.ask("/v1/version"))[0] == 200
         context.view.known = lambda: True

@@ -422,3 +422,17 @@ async def test_a_source_that_is_forgotten_takes_its_words_along() -> None:
     await asyncio.sleep(0)
     assert seen.copy == {node("a").key: node("a", "2")}
     assert list(catalog.sources) == ["marathon"]
+
+
+def test_a_source_may_know_that_what_it_says_is_older_than_its_loss() -> None:
+    catalog = Catalog()
+    status = catalog.register("relay")
+    catalog.mark("relay", connected=True, synced=True)
+    catalog.mark("relay", connected=False, since=1000.0)
+    assert (status.stale, status.since) == (True, 1000.0)
+    catalog.mark("relay", connected=False, since=2000.0)
+    assert status.since == 2000.0
+    catalog.mark("relay", connected=False)
+    assert status.since == 2000.0
+    catalog.mark("relay", connected=True, since=3000.0)
+    assert (status.stale, status.since > 3000.0) == (False, True)

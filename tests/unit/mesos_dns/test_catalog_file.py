@@ -31,8 +31,13 @@ from mesos_dns.model import (
     NodeState,
     Port,
     StaticRecords,
+    Suspect,
     Task,
+    Vip,
     VipAddress,
+    VipCheck,
+    VipSelector,
+    VipServer,
 )
 
 ENTITIES: tuple[Entity, ...] = (
@@ -54,7 +59,9 @@ ENTITIES: tuple[Entity, ...] = (
     Leadership(leader=Endpoint("10.0.0.2", 5050), masters=(Endpoint("10.0.0.3"),)),
     App(id="/a", instances=3),
     HealthOverlay(framework_id="F1", task_id="t", health=Health.UNHEALTHY, ports=(80,)),
-    VipAddress(name="web:80", address="11.0.0.1"),
+    VipAddress(name="web.marathon", address="11.0.0.1", address6="fd01:c::1"),
+    Vip("db.marathon", 5432, selector=VipSelector(app="/db"), servers=(VipServer("10.0.0.4", 1),), check=VipCheck()),
+    Suspect("10.0.0.1"),
     Ensemble((("10.0.0.3", "fd00::3"), ())),
     StaticRecords("a.mesos.", 65280, 5, (b"\x00\xff", b""), "mesos."),
 )

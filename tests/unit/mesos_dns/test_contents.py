@@ -75,7 +75,7 @@ def test_the_copy_and_the_directory_have_their_own_ttl_priority_and_targets() ->
     target = f"web{unique(web)}.marathon.slave.mesos.thisdcos.directory."
     assert f"_web._tcp.marathon 5 SRV 1 1 31000 {target}" in copy
     assert sorted(rows(view, "dcos.thisdcos.directory")) == [
-        "@ 5 NS ns1.mesos.",
+        "@ 3600 NS ns1.mesos.",
         "web.marathon.agentip 5 A 10.1.0.1",
         "web.marathon.autoip 5 A 9.0.0.1",
         "web.marathon.containerip 5 A 9.0.0.1",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 import sys
+from ipaddress import IPv4Network
 from typing import Any
 
 import dns.message
@@ -274,8 +275,8 @@ def test_without_room_for_settings_everything_is_left_to_python_and_told_once(
     query, real = packet("nope.mesos"), twins.path.table
 
     class Full:
-        def configure(self, plain: dict[str, int], secrets: list[bytes], zones: list[Any]) -> bool:
-            return not zones and real.configure(plain, secrets, zones)
+        def configure(self, plain: dict[str, int], secrets: list[bytes], zones: list[Any], allow: None) -> bool:
+            return not zones and real.configure(plain, secrets, zones, allow)
 
         def __getattr__(self, name: str) -> Any:
             return getattr(real, name)
@@ -341,9 +342,9 @@ def test_zones_beyond_the_number_of_labels_are_counted_together() -> None:
         assert found is not None
         labels.append(found[1])
     unlabelled = twins.path.zone_names[0]
-    assert labels.count(unlabelled) == 3 + 40 - 32
+    assert labels.count(unlabelled) == len(twins.fast.view.zones) - 32
     assert all(label in (unlabelled, name.removeprefix("www.")) for label, name in zip(labels, names, strict=True))
-    assert len(twins.path.zone_names) == 33
+    assert len(twins.path.zone_names) == 34
     assert rcode_of(twins.agreed(packet("nope.mesos"))) == "NXDOMAIN"
 
 
@@ -410,6 +411,14 @@ def test_no_shared_memory_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     with caplog.at_level(logging.WARNING):
         assert fast_path(DnsConfig(workers=1, listen=("127.0.0.1:0",)), [SECRET]) is None
     assert "no shared memory (no memory)" in caplog.text
+
+
+def test_more_networks_than_a_table_holds_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    config = DnsConfig(workers=1, listen=("127.0.0.1:0",), answer_memory=4)
+    networks = [IPv4Network((number << 8, 24)) for number in range(_native.PREFIXES + 1)]
+    assert fast_path(config, [SECRET], networks[1:]) is not None
+    assert fast_path(config, [SECRET], networks) is None
+    assert "more than 80 allowed networks" in caplog.text
 
 
 def test_the_extension_is_found() -> None:

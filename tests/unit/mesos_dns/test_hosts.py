@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from mesos_dns import hosts as hosts_module
-from mesos_dns.hosts import Hosts, system_resolve
+from mesos_dns.hosts import Hosts, Remembered, system_resolve
 
 
 class Names:
@@ -80,6 +80,26 @@ async def test_the_last_known_addresses_stay(monkeypatch: pytest.MonkeyPatch) ->
     names.known["host"] = ("10.0.0.7",)
     await until(lambda: hosts.lookup("host") == ("10.0.0.7",))
     assert changed == ["host", "host"]
+    await hosts.close()
+
+
+@pytest.mark.asyncio
+async def test_remembered_addresses_hold_and_are_soon_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts_module, "RETRY_MIN", 0.001)
+    changed: list[str] = []
+    names = Names(host=Remembered(("10.0.0.1",)))
+    hosts = Hosts(changed.append, names)
+    await hosts.settle(["host"], 5)
+    hosts.lookup("host")
+    await until(lambda: len(names.asked) > 3)
+    assert hosts.lookup("host") == ("10.0.0.1",)
+    assert type(hosts.lookup("host")) is tuple
+    names.known["host"] = ("10.0.0.2",)
+    await until(lambda: hosts.lookup("host") == ("10.0.0.2",))
+    assert changed == ["host", "host"]
+    asked = len(names.asked)
+    await asyncio.sleep(0.05)
+    assert len(names.asked) == asked, "a fresh answer is good for REFRESH"
     await hosts.close()
 
 
@@ -170,3 +190,22 @@ def test_name_servers_that_are_silent_hold_up_neither_the_end_nor_each_other(mon
     for thread in threading.enumerate():
         if thread.name.startswith("resolve "):
             thread.join(20)
+
+
+@pytest.mark.asyncio
+async def test_a_name_where_nobody_answers_is_looked_up_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts_module, "RETRY_MIN", 0.001)
+    changed: list[str] = []
+    names = Names(host=("10.0.0.1",))
+    hosts = Hosts(changed.append, names)
+    hosts.lookup("host")
+    await hosts.settle(["host"], 5)
+    await asyncio.sleep(0.01)
+    assert names.asked == ["host"]
+    names.known["host"] = ("10.0.0.2",)
+    hosts.again("nobody")
+    hosts.again("host")
+    assert hosts.lookup("host") == ("10.0.0.1",)
+    await until(lambda: hosts.lookup("host") == ("10.0.0.2",))
+    assert (changed, names.asked) == (["host", "host"], ["host", "host"])
+    await hosts.close()

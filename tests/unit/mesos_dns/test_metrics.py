@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
+from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
+from mesos_dns import metrics
 from mesos_dns.api_context import ApiContext
+from mesos_dns.boot_names import BootNames
 from mesos_dns.metrics import KINDS, entity_counts, exposition
-from mesos_dns.model import App, HealthOverlay, Leadership, StaticRecords, VipAddress
+from mesos_dns.model import App, HealthOverlay, Leadership, StaticRecords, Suspect, Vip, VipAddress
+from mesos_dns.resolver.upstreams import Upstreams
 from mesos_dns.saved import SavedCatalog
 from mesos_dns.sources.counters import SourceCounters
+from mesos_dns.watch import Watch
 from tests.conftest import REPOSITORY
 from tests.fakes.api import context_of
 from tests.fakes.questions import AGENT, MARATHON, task
+from tests.fakes.resolver_parts import ResolverParts
 
 pytestmark = pytest.mark.asyncio
 
@@ -103,10 +112,16 @@ async def test_saves_are_counted(tmp_path: Path) -> None:
 
 async def test_readme_lists_every_metric(tmp_path: Path) -> None:
     context = context_of(task(1))
+    file = {"state": "ours", "replaced": 0, "given_back": 0}
+    upstreams = Upstreams([], {}, timeout=1, tls=None)
+    parts = ResolverParts(upstreams, addresses={"missing": [], "restored": 0}, resolv_conf=file)
     context = replace(
         context,
         sources={"mesos": Source()},
         saved=SavedCatalog(context.catalog, tmp_path / "catalog", max_age=60, interval=1),
+        watch=Watch(context.catalog),
+        boot=BootNames(tmp_path / "hosts.json"),
+        resolving=lambda: parts,
     )
     told = set(re.findall(r"^# TYPE (pharos_\S+) ", (await exposition(context)).decode(), re.MULTILINE))
     readme = await asyncio.to_thread((REPOSITORY / "mesos_dns" / "README.md").read_text)
@@ -127,6 +142,58 @@ async def test_exposition_is_what_prometheus_accepts() -> None:
     assert text.endswith("\n")
 
 
+async def turns_during(work: Awaitable[object]) -> int:
+    """How many turns the loop had while something was done."""
+    turns, running = 0, asyncio.ensure_future(work)
+    while not running.done():
+        await asyncio.sleep(0)
+        turns += 1
+    await running
+    return turns
+
+
+async def test_reading_gives_the_loop_its_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_CHUNK", 1)
+    context = context_of(*(task(number) for number in range(50)))
+    assert await turns_during(metrics.collected(context)) > 50
+
+
+async def test_the_text_is_made_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[int] = set()
+
+    def latest(collector: Collector) -> bytes:
+        threads.add(threading.get_ident())
+        return b"".join(metric.name.encode() for metric in collector.collect())
+
+    monkeypatch.setattr(metrics, "generate_latest", latest)
+    assert b"pharos_source_connected" in await exposition(context_of())
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+async def test_it_is_made_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "KEPT_FOR", 1e12)
+    monkeypatch.setattr(metrics, "KEPT_MOST", 3600.0)
+    context = context_of(task(1))
+    first, *others = await asyncio.gather(*(exposition(context) for _ in range(3)))
+    assert all(other is first for other in others)
+    assert await exposition(context) is first
+    context.metrics_page.good_until = 0.0
+    assert await exposition(context) is not first
+    assert await exposition(replace(context)) != b""  # another context has a page of its own
+
+
+async def test_a_failure_is_that_of_one_who_asks() -> None:
+    async def broken() -> list[Metric]:
+        raise RuntimeError("broken")
+
+    context = replace(context_of(), more_metrics=broken)
+    with pytest.raises(RuntimeError):
+        await exposition(context)
+    context.more_metrics = None
+    assert b"pharos_source_connected" in await exposition(context)
+
+
 async def test_every_kind_is_counted() -> None:
     entities = (
         MARATHON,
@@ -136,6 +203,8 @@ async def test_every_kind_is_counted() -> None:
         App("/a"),
         HealthOverlay("f", "t"),
         VipAddress("v", "11.0.0.1"),
+        Vip("v", 80),
+        Suspect("10.0.0.1"),
         StaticRecords("a.", 1, 60, ()),
     )
     assert {entity.key[0] for entity in entities} == set(KINDS)

@@ -22,8 +22,11 @@ from mesos_dns.model import (
     Port,
     PortMapping,
     StaticRecords,
+    Suspect,
     Task,
+    Vip,
     VipAddress,
+    VipServer,
     canonical_address,
 )
 
@@ -32,9 +35,14 @@ EXAMPLES: tuple[tuple[Entity, tuple[str, ...]], ...] = (
     (Framework(id="F1", name="marathon"), ("framework", "mesos", "F1")),
     (Task(framework_id="F1", id="t", name="t", node_id="S1", state="TASK_RUNNING"), ("task", "mesos", "F1", "t")),
     (Leadership(leader=Endpoint("10.0.0.2", 5050)), ("leadership", "mesos")),
-    (App(id="/a"), ("app", "mesos", "/a")),
+    (App(id="/a", framework_id="F1"), ("app", "mesos", "F1", "/a")),
     (HealthOverlay(framework_id="F1", task_id="t", health=Health.HEALTHY), ("health", "mesos", "F1", "t")),
-    (VipAddress(name="web:80", address="11.0.0.1"), ("vip_address", "mesos", "web:80")),
+    (VipAddress(name="web.marathon", address="11.0.0.1"), ("vip_address", "mesos", "web.marathon")),
+    (
+        Vip("db.marathon", 5432, servers=(VipServer("10.0.0.4", 5432, 2),)),
+        ("vip", "mesos", "tcp", "db.marathon", "5432"),
+    ),
+    (Suspect("10.0.0.7"), ("reachability", "mesos", "10.0.0.7")),
     (Ensemble((("10.0.0.3",),)), ("ensemble", "mesos")),
     (StaticRecords("a.mesos.", 1, 5, (b"\x0a\x00\x00\x01",)), ("records", "a.mesos.", "1")),
 )

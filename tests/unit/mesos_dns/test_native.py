@@ -34,9 +34,9 @@ def test_an_answer_is_given_under_its_question_alone() -> None:
     assert table.put(key_of("web.mesos"), answer(1), ["web"], CLUSTER, 1, 0)
     found = table.answer(query(key_of("wEb.mesos")), CLIENT, False, NOW, 0)
     assert found is not None
-    reply, zone, kind, rcode, cookie = found
+    reply, zone, kind, rcode, cookie, age = found
     assert reply == b"\xab\xcd\x85\0\0\1\0\1\0\0\0\0" + key_of("wEb.mesos") + address(1)
-    assert (zone, kind, rcode, cookie) == (1, 1, 0, 0)
+    assert (zone, kind, rcode, cookie, age) == (1, 1, 0, 0, 0)
     for other in (key_of("web.mesos", 28), key_of("web.meso"), key_of("xweb.mesos"), key_of("web.mesos")[:-1] + b"\3"):
         assert ask(table, other) is None
 

@@ -1,4 +1,4 @@
-"""The counted store, its empty non-terminals, and the choice of pointers."""
+"""The counted store and its empty non-terminals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from mesos_dns.names import AAAA, SRV, A
-from mesos_dns.records import PointerStore, RecordStore, fold, legal_owner
+from mesos_dns.records import RecordStore, fold, legal_owner, room_below
 
 ONE, TWO = b"\x0a\0\0\1", b"\x0a\0\0\2"
 
@@ -34,6 +34,13 @@ ONE, TWO = b"\x0a\0\0\1", b"\x0a\0\0\2"
 )
 def test_legal_owner(owner: str, room: int, legal: bool) -> None:
     assert legal_owner(owner, room) is legal
+
+
+def test_room_below_an_origin() -> None:
+    room = room_below("mesos")
+    assert legal_owner(".".join(["a" * 63] * 3 + ["b" * (room - 3 * 64 - 2)]), room)
+    assert not legal_owner(".".join(["a" * 63] * 3 + ["b" * (room - 3 * 64 - 1)]), room)
+    assert room_below("") == 255
 
 
 def test_fold_lowers_ascii_only() -> None:
@@ -97,33 +104,6 @@ def test_empty_non_terminals() -> None:
             } == (expected)
             store.remove(owner, A, ONE)
     assert not store.exists("c")
-
-
-def test_the_best_pointer_wins_in_any_order() -> None:
-    candidates = [(3, "marathon"), (2, "web-2.marathon"), (2, "web-1.marathon"), (1, "slave"), (0, "master0")]
-    for order in itertools.permutations(candidates):
-        store = PointerStore()
-        for rank, name in order:
-            store.add(ONE, rank, name)
-        assert store.name(ONE) == "master0"
-        left = list(order)
-        while left:
-            rank, name = left.pop()
-            store.remove(ONE, rank, name)
-            assert store.name(ONE) == (min(left)[1] if left else None)
-        assert len(store) == 0
-
-
-def test_pointers_are_counted_and_reported() -> None:
-    touched: list[bytes] = []
-    store = PointerStore(touched.append)
-    store.add(ONE, 1, "slave")
-    store.add(ONE, 1, "slave")
-    store.remove(ONE, 1, "slave")
-    assert store.name(ONE) == "slave"
-    store.remove(ONE, 1, "slave")
-    assert store.name(ONE) is None
-    assert touched[-1] == ONE
 
 
 def test_a_copy_stays_as_it_was() -> None:

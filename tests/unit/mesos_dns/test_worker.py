@@ -135,6 +135,13 @@ def test_hands_over_large_queries_whole() -> None:
             assert here.recv(8192)[72:] == query
 
 
+def _has_ended(pid: int) -> bool:
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def test_does_not_outlive_its_writer() -> None:
     """The writer is killed: the kernel ends the worker with it, although the socket and channel stay open."""
     program = (
@@ -150,7 +157,7 @@ def test_does_not_outlive_its_writer() -> None:
     done = subprocess.run([sys.executable, "-c", program, root], stdout=subprocess.PIPE, timeout=30)
     pid = int(done.stdout)
     for _ in range(100):
-        if not Path(f"/proc/{pid}").exists() or ") Z " in Path(f"/proc/{pid}/stat").read_text():
+        if _has_ended(pid):
             return
         time.sleep(0.05)
     pytest.fail("the worker is still there")

@@ -114,10 +114,11 @@ def test_an_answer_that_clients_ask_for_is_made_anew_before_they_ask(run: Run) -
             compiled = responder.counters.compiled
             responder.view.apply(put(task(1)))
             await until(lambda: responder.counters.compiled == compiled + 1)
-            passed = responder.counters.native_totals().counts["passed"]
+            # Only the first question was handed over; a worker counts that after it has done so.
+            await until(lambda: responder.counters.native_totals().counts["passed"] == 1)
             reply = dns.message.from_wire(await udp(server.addresses[0], WEB))
             assert answers(reply) == ["9.0.0.1", "9.0.0.2"]
-            assert responder.counters.native_totals().counts["passed"] == passed
+            assert responder.counters.native_totals().counts["passed"] == 1
             responder.view.apply(drop(task(1).key))
             await until(lambda: responder.counters.compiled == compiled + 2)
             # Nobody has read that one: it is not made again for the next change.

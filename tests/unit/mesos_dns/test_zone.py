@@ -14,7 +14,7 @@ from mesos_dns.model import Endpoint, Framework, Health, Leadership, Network, No
 from mesos_dns.names import AAAA, NS, PTR, SOA, SRV, A, Rdata
 from mesos_dns.wire import name_to_wire
 from mesos_dns.zone import ZoneView
-from tests.fakes.questions import AGENT, MARATHON, drop, put, task, view_of
+from tests.fakes.questions import AGENT, MARATHON, drop, put, static, task, view_of
 
 LEADER = Endpoint("10.0.0.11", 5050)
 
@@ -49,7 +49,8 @@ class Touches(set[tuple[str, str]]):
 def test_zones_and_the_longest_origin() -> None:
     view = view_of()
     origins = {zone.origin for zone in view.zones.values()}
-    assert origins == {"mesos", "dcos.thisdcos.directory", "mesos.thisdcos.directory"}
+    ends = ("thisdcos.directory", "thisdcos.global")
+    assert origins == {"mesos", *(f"{label}.{end}" for label in ("dcos", "mesos", "l4lb", "dclb") for end in ends)}
     assert view.find(name_to_wire("example.org")) is None
     assert view.find(name_to_wire("xmesos")) is None
     zone = view.find(name_to_wire("web.marathon.mesos"))
@@ -319,3 +320,14 @@ def test_duplicates_of_one_task_id_are_all_served() -> None:
     assert set(rrset(view, "web.marathon.mesos")) == {address(0), bytes([9, 9, 9, 9])}
     view.apply(drop(twin.key))
     assert rrset(view, "web.marathon.mesos") == [address(0)]
+
+
+def test_a_change_that_cannot_be_taken_in_costs_no_others(caplog: pytest.LogCaptureFixture) -> None:
+    view = view_of()
+    odd = static("e.x.", "A", b"\x0a\0\0\1", zone="a..b.")
+    view.apply(put(odd, AGENT, MARATHON, task()))
+    assert view.domain.exists("web.marathon")
+    assert view.refused == 1
+    assert "could not take a change in" in caplog.text
+    view.apply(drop(task().key))
+    assert not view.domain.exists("web.marathon")

@@ -24,6 +24,7 @@ from mesos_dns.zookeeper import (
     ZooKeeperLost,
 )
 from mesos_dns.zookeeper_target import Target, parse_hosts
+from tests.fakes.host_upstream import forbid_system_lookups
 from tests.system.ensemble import Ensemble, ensemble
 from tests.zookeeper_clients import Events, session, unique_path, until
 
@@ -239,15 +240,7 @@ async def test_tls_is_verified(tmp_path: Path) -> None:
     authority, stranger = trustme.CA(), trustme.CA()
     (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
     (tmp_path / "other.pem").write_bytes(stranger.cert_pem.bytes())
-    _key_store(authority.issue_cert("127.0.0.1", "localhost"), tmp_path / "server.p12")
-    secure = [
-        "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
-        f"ssl.keyStore.location={tmp_path}/server.p12",
-        "ssl.keyStore.password=secret",
-        f"ssl.trustStore.location={tmp_path}/ca.pem",
-        "ssl.trustStore.type=PEM",
-        "ssl.clientAuth=none",
-    ]
+    secure = _secure(tmp_path, authority.issue_cert("127.0.0.1", "localhost"))
     with ensemble(tmp_path / "zk", more=secure, secure=True) as servers:
         async with session(servers, tls=Tls(str(tmp_path / "ca.pem"))) as s:
             await s.create("/tls", b"x")
@@ -258,6 +251,50 @@ async def test_tls_is_verified(tmp_path: Path) -> None:
             assert await s.exists("/tls") is not None
         async with session(servers, wait=False, tls=Tls(str(tmp_path / "nowhere.pem"))) as broken:
             await until(lambda: "nowhere.pem" in broken.failure)
+
+
+@pytest.mark.asyncio
+async def test_the_certificate_is_for_the_name_that_was_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = forbid_system_lookups(monkeypatch)
+    authority = trustme.CA()
+    (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
+
+    async def here(name: str) -> tuple[str, ...]:
+        return ("127.0.0.1",)
+
+    secure = _secure(tmp_path, authority.issue_cert("zk-1.example"))
+    with ensemble(tmp_path / "zk", more=secure, secure=True) as servers:
+        port, tls = servers.servers[0].secure_port, Tls(str(tmp_path / "ca.pem"))
+        other, right = (
+            Session(Target(((name, port),), tls=tls, session_timeout=4.0), resolve=here)
+            for name in ("zk-2.example", "zk-1.example")
+        )
+        other.start()
+        right.start()
+        try:
+            await until(lambda: right.connected)
+            await until(lambda: other._threads is not None and other._threads.refused_since)
+            await asyncio.sleep(0.5)
+            assert not other.connected, "the address that both names have is not what the certificate is for"
+        finally:
+            await other.close()
+            await right.close()
+    assert system == []
+
+
+def _secure(folder: Path, certificate: trustme.LeafCert) -> list[str]:
+    """Settings of servers that speak TLS; `folder` has ca.pem."""
+    _key_store(certificate, folder / "server.p12")
+    return [
+        "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
+        f"ssl.keyStore.location={folder}/server.p12",
+        "ssl.keyStore.password=secret",
+        f"ssl.trustStore.location={folder}/ca.pem",
+        "ssl.trustStore.type=PEM",
+        "ssl.clientAuth=none",
+    ]
 
 
 def _key_store(certificate: trustme.LeafCert, path: Path) -> None:

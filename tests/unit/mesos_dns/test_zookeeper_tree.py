@@ -77,6 +77,37 @@ async def test_what_is_there_and_every_change(zookeeper: Ensemble) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_branch_that_is_made_again_between_two_reads(
+    zookeeper: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = unique_path()
+    async with session(zookeeper) as s, session(zookeeper) as other:
+        await other.ensure(f"{root}/a")
+        children = s.children
+        deleted, remade = asyncio.Event(), asyncio.Event()
+
+        async def read(path: str, watch: bool = False) -> tuple[list[str], Stat] | None:
+            if path == root and deleted.is_set():
+                await remade.wait()  # so its list never lacks the branch
+            if path != f"{root}/a" or deleted.is_set():
+                return await children(path, watch=watch)
+            deleted.set()
+            await other.delete(path)
+            found = await children(path, watch=watch)  # it is not there, so that no watch is left
+            await other.ensure(path)
+            remade.set()
+            return found
+
+        monkeypatch.setattr(s, "children", read)
+        reader, tree = mirror(s, root)
+        await remade.wait()
+        await until(lambda: reader.completed)
+        await other.create(f"{root}/a/m-1", b"1")
+        await until(lambda: reader.leaves == {f"{root}/a/m-1": b"1"})
+        await tree.close()
+
+
+@pytest.mark.asyncio
 async def test_a_root_that_comes_and_goes(zookeeper: Ensemble) -> None:
     root = unique_path()
     async with session(zookeeper) as s, session(zookeeper) as other:

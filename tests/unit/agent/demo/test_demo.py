@@ -25,6 +25,9 @@ def test_it_scales_an_app_and_dns_follows() -> None:
     assert f"  {sys.executable} -m agent tasks web --api http://127.0.0.1:" in done.stdout
     assert re.search(r"/web has 4 instances; DNS said so \d+\.\d ms after the last change", done.stdout)
     assert re.search(r"/web has 2 instances; DNS said so", done.stdout)
+    reached = [re.escape(f"reached {count} tasks, 0 failed") for count in (4, 2)]
+    for text in reached:
+        assert re.search(rf"24 connections to http://127\.\d+\.\d+\.\d+:\d+/ {text}", done.stdout), done.stdout
     assert re.search(r"\+ web +staging", done.stdout)
     assert re.search(r"- web +gone +127\.0\.1\.\d", done.stdout)
     assert done.stderr == ""

@@ -85,3 +85,32 @@ async def test_close_ends_the_streams(bus: tuple[EventBus, str]) -> None:
         events.close()
         await response.content.read()
         assert response.content.at_eof()
+
+
+@pytest.mark.asyncio
+async def test_silent_streams_lose_their_events(bus: tuple[EventBus, str]) -> None:
+    events, url = bus
+    async with aiohttp.ClientSession() as session, session.get(url, headers=SSE) as response:
+        await lines(response, 2)
+        events.faults.silent = True
+        events.publish("lost", 0.0)
+        events.faults.silent = False
+        events.faults.mute = True
+        events.publish("lost", 0.0)
+        events.faults.mute = False
+        events.publish("told", 0.0)
+        assert (await lines(response, 1)) == ["event: told"]
+
+
+@pytest.mark.asyncio
+async def test_abandoned_streams_get_keep_alives_only(bus: tuple[EventBus, str]) -> None:
+    events, url = bus
+    async with aiohttp.ClientSession() as session, session.get(url, headers=SSE) as response:
+        await lines(response, 2)
+        await response.content.readline()
+        events.abandon()
+        events.publish("lost", 0.0)
+        for _ in range(3):
+            assert (await response.content.readline()).strip() == b""
+        events.send(b"raw\r\n")
+        assert (await lines(response, 1)) == ["raw"]

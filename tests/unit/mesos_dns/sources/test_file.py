@@ -16,6 +16,7 @@ from mesos_dns.model import Entity, Key, StaticRecords, Sync
 from mesos_dns.sources import file as module
 from mesos_dns.sources.file import FileSource, merge
 from mesos_dns.sources.master_file import MasterFile, parse
+from mesos_dns.watched_file import Stamp, stamp_of
 
 A1, A2 = b"\xc0\x00\x02\x01", b"\xc0\x00\x02\x02"
 
@@ -45,7 +46,9 @@ class Listening:
     def said(self) -> Mapping[Key, Entity]:
         return self.held
 
-    def mark(self, *, connected: bool, synced: bool | None = None, detail: str = "") -> None:
+    def mark(
+        self, *, connected: bool, synced: bool | None = None, detail: str = "", since: float | None = None
+    ) -> None:
         self.marks.append((connected, synced, detail))
         self._news.set()
 
@@ -79,6 +82,11 @@ def replace(path: Path, text: str) -> None:
     spare.replace(path)
 
 
+def open_files(path: Path) -> list[Path]:
+    """This process' descriptors that lead there."""
+    return [fd for fd in Path("/proc/self/fd").iterdir() if os.path.realpath(fd) == str(path.resolve())]
+
+
 @pytest.mark.asyncio
 async def test_publishes_files_and_their_edits(tmp_path: Path) -> None:
     path = tmp_path / "extra"
@@ -102,7 +110,7 @@ async def test_an_unchanged_file_is_neither_read_nor_published_again(
     reads: list[str] = []
     load = module._load
 
-    def noted(path: str) -> tuple[module.Stamp, int, MasterFile | str]:
+    def noted(path: str) -> tuple[Stamp, int, MasterFile | str]:
         reads.append(path)
         return load(path)
 
@@ -189,7 +197,26 @@ async def test_one_bad_file_does_not_hold_up_the_others(tmp_path: Path) -> None:
         assert (connected, synced) == (False, True)
         assert f"{absent}: No such file or directory; it was not read since the start" in detail
         assert f"{folder}: " in detail
+        assert not open_files(folder)
         assert "nul" in detail
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_was_never_read_is_told_apart_from_one_that_was_lost(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("a.mesos. 5 A 192.0.2.1\n")
+    publish = Listening()
+    async with running(publish, one, two) as source:
+        assert publish.marks[-1][:2] == (False, True)  # the process is ready, a zone file may come later
+        assert source.unread
+        two.write_text("b.mesos. 5 A 192.0.2.2\n")
+        await publish.until(lambda: publish.marks[-1][0])
+        assert not source.unread
+        two.unlink()
+        await publish.until(lambda: not publish.marks[-1][0])
+        assert not source.unread
+    async with running(publish, one, two) as source:  # what it said is known from before
+        assert not source.unread
 
 
 @pytest.mark.asyncio
@@ -256,7 +283,7 @@ async def test_a_file_that_is_still_being_written_is_left_until_it_is_done(
     done = False
     editing = iter(("", "a.mesos. 5 A 192.0.2.2\n", "a.mesos. 5 A 192.0.2.2\nb.mesos. 5 A 192.0.2.2\n"))
 
-    def stamps(paths: list[str]) -> dict[str, module.Stamp | None]:
+    def stamps(paths: list[str]) -> dict[str, Stamp | None]:
         nonlocal done
         if publish.syncs and (text := next(editing, None)) is not None:
             path.write_text(text)  # an editor that truncates and writes on, one step before each look
@@ -267,7 +294,7 @@ async def test_a_file_that_is_still_being_written_is_left_until_it_is_done(
     seen: set[str] = set()
     load = module._load
 
-    def noted(path: str) -> tuple[module.Stamp, int, MasterFile | str]:
+    def noted(path: str) -> tuple[Stamp, int, MasterFile | str]:
         seen.add(Path(path).read_text())
         return load(path)
 
@@ -285,13 +312,12 @@ async def test_a_file_that_changed_while_it_was_read_is_read_again(
     path = tmp_path / "extra"
     path.write_text("a.mesos. 5 A 192.0.2.1\n")
     changes = iter(range(1, 1000))
-    stamp = module._stamp
-    monkeypatch.setattr(module, "_stamp", lambda status: (next(changes), 0, 0))
+    monkeypatch.setattr(module, "stamp_of", lambda status: (next(changes), 0, 0))
     publish = Listening()
     async with running(publish, path):
         assert not publish.held
         assert "changed while it was read" in publish.marks[-1][2]
-        monkeypatch.setattr(module, "_stamp", stamp)
+        monkeypatch.setattr(module, "stamp_of", stamp_of)
         await publish.until(lambda: publish.data("a.mesos.") == (A1,))
 
 

@@ -9,7 +9,8 @@ import pytest
 from mesos_dns.config import MesosConfig
 from mesos_dns.hosts import Hosts
 from mesos_dns.sources.counters import SourceCounters
-from mesos_dns.sources.mesos_client import MasterClient, MasterError, base_url, place, redirected, tls_context
+from mesos_dns.sources.mesos_client import MasterClient, MasterError, base_url, place, redirected
+from mesos_dns.sources.outgoing import tls_context
 from tests.fakes.mesos_master import FakeMaster
 from tests.fakes.replay import no_names
 
@@ -71,9 +72,9 @@ def test_broken_tls_files_are_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.pem"
     broken.write_text("x")
     with pytest.raises(OSError, match=r"ca_file .*broken"):
-        tls_context(MesosConfig(ca_file=str(broken)))
+        tls_context(MesosConfig(ca_file=str(broken)), "mesos")
     with pytest.raises(OSError, match=r"cert_file .*missing"):
-        tls_context(MesosConfig(cert_file=str(tmp_path / "missing.pem")))
+        tls_context(MesosConfig(cert_file=str(tmp_path / "missing.pem")), "mesos")
 
 
 @pytest.mark.asyncio

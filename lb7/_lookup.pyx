@@ -1,0 +1,456 @@
+# cython: boundscheck=False, wraparound=False
+"""Which rule a request meets: hash tables in place of lists of rules, made once for each host that changes.
+
+    host ─▶ Host: by name, else "*.…" the longest first, else "NAME:", else "" ─▶
+    path ─▶ the first rule of auth, of redirects, of routes ─▶ one Decision
+
+A host is found by one look-up for its name and one for each length of wildcard that the table has. Of its rules the
+first that matches is found without asking each: all prefixes of a list are in one table, the path is hashed once from
+its beginning to its end, and looked up wherever a prefix of that length may end. So the cost depends on the path, not
+on the number of rules. What the three lists yield is put together once, in a Decision that all such requests share.
+
+Hashes are polynomials over 2^61 - 1 at a random point: whoever chooses hosts and paths, or the rules, can't choose
+collisions. Nothing that clients send is ever remembered here.
+
+The files lookup_*.pxi are parts of this one.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy
+
+from lb7._balance cimport Cluster
+
+import os
+
+from lb7.allowed import allowed
+from lb7.credentials import credentials
+from lb7.paths import begins, matched_path, matched_prefix
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #define MERSENNE ((UINT64_C(1) << 61) - 1)
+    static inline uint64_t mix(uint64_t hash, uint64_t word, uint64_t point)
+    {
+        unsigned __int128 sum = (unsigned __int128)hash * point + word;
+        uint64_t low = ((uint64_t)sum & MERSENNE) + (uint64_t)(sum >> 61);
+        return (low & MERSENNE) + (low >> 61);
+    }
+    """
+    uint64_t mix(uint64_t hash, uint64_t word, uint64_t point) noexcept nogil
+
+cdef enum:
+    BEGIN = 1       # a prefix of any path
+    BORDER = 2      # a prefix up to the end of a segment
+    WHOLE = 4       # the path itself
+    WORD = 56       # bits that are hashed at once: less than the prime has
+    MOST_NAME = 260 # octets of a host name with port that wildcards are searched for
+
+cdef uint32_t NEVER = 0xFFFFFFFF
+
+cdef uint64_t point = int.from_bytes(os.urandom(8), "little") % ((1 << 61) - 3) + 2
+
+cdef uint8_t[256] same, lower, odd   # odd: octets that make another form of the path likely
+for _octet in range(256):
+    same[_octet] = _octet
+    lower[_octet] = _octet + 32 if 65 <= _octet <= 90 else _octet
+    odd[_octet] = _octet in b"%;\\/"
+
+
+include "lookup_rules.pxi"
+include "lookup_forms.pxi"
+
+
+# --- decisions ------------------------------------------------------------------------------------
+
+
+cdef bytes field_value(str text):
+    """What a label puts into a header, or None: nothing, or octets that would end the line (RFC 9110 §5.5)."""
+    cdef bytes octets = text.encode("utf-8", "replace")
+    if not octets or any(octet < 32 and octet != 9 or octet == 127 for octet in octets):
+        return None
+    return octets
+
+
+cdef class Decision:
+    pass
+
+
+cdef Decision decision_of(object auth, object redirect, Cluster cluster):
+    cdef Decision self = Decision.__new__(Decision)
+    self.auth = auth
+    self.redirect = redirect
+    self.cluster = cluster
+    self.plain = auth is None and redirect is None
+    if cluster is None:
+        return self
+    spec = self.spec = cluster.spec
+    if spec.allow:
+        self.allow = allowed(spec.allow)
+    value = field_value(spec.hsts)
+    if value is not None:
+        self.hsts = b"Strict-Transport-Security: " + value + b"\r\n"
+    value = field_value(spec.host)
+    if value is not None:
+        self.host_line = b"Host: " + value + b"\r\n"
+    self.strip_path = field_value(spec.strip_path)
+    self.location = field_value(spec.location)
+    self.sticky = field_value(spec.sticky)
+    self.root_redirect = field_value(spec.root_redirect)
+    if spec.root_redirect_hosts:
+        self.root_hosts = frozenset([host.lower().encode("utf-8", "replace") for host in spec.root_redirect_hosts])
+    self.plain = self.plain and self.allow is None and self.hsts is None and self.host_line is None and (
+        self.strip_path is None and self.location is None and self.sticky is None and self.root_redirect is None
+    )
+    return self
+
+
+cdef Decision AMBIGUOUS = decision_of(None, None, None)
+AMBIGUOUS.ambiguous = True
+AMBIGUOUS.plain = False
+
+
+cdef class Host:
+    cdef bint named(self, const uint8_t* octets, Py_ssize_t length, bint star) noexcept:
+        """Whether this is its name, in any case; with "*" before it if asked."""
+        cdef const uint8_t* name = self.start
+        cdef Py_ssize_t i
+        if self.length != <size_t>(length + star) or star and name[0] != c"*":
+            return False
+        if self.length > START:
+            name = <const uint8_t*>PyBytes_AS_STRING(self.name)
+        for i in range(length):
+            if lower[octets[i]] != name[i + star]:
+                return False
+        return True
+
+    cdef Decision decision(self, uint64_t auth, uint64_t redirect, uint64_t route):
+        cdef Decision served
+        if auth == 0 and redirect == 0:
+            served = <Decision>self.served[route]
+            if served is None or served.cluster is not None and served.cluster.spec is not served.spec:
+                served = self.served[route] = decision_of(None, None, self.clusters[route])
+            return served
+        key = (auth * len(self.redirects) + redirect) * len(self.clusters) + route
+        cdef Decision found = self.decisions.get(key)
+        if found is None:
+            found = self.decisions[key] = decision_of(self.auths[auth], self.redirects[redirect], self.clusters[route])
+        elif found.cluster is not None and found.cluster.spec is not found.spec:
+            found = self.decisions[key] = decision_of(found.auth, found.redirect, found.cluster)
+        return found
+
+    cdef Decision by_path(self, const uint8_t* path, Py_ssize_t length):
+        return self.decision(self.auth.first(path, length), self.redirect.first(path, length),
+                             self.route.first(path, length))
+
+    cdef Decision by_forms(self, const uint8_t* path, Py_ssize_t length):
+        """By the matched form of a path, unless its readings differ in who may pass."""
+        if length == 0:
+            return self.by_path(b"/", 1)
+        cdef uint8_t* matched = room(2 * length)
+        cdef uint8_t* literal = matched + length
+        cdef bint dots = False
+        cdef Py_ssize_t matched_length = resolved(path, length, matched, &dots)
+        if self.guarded:
+            length = decoded(path, length, literal)
+            if dots or self.auth.rule(literal, length) != self.auth.rule(matched, matched_length):
+                return AMBIGUOUS
+        return self.by_path(matched, matched_length)
+
+
+cdef tuple prefixes_of(rule, Py_ssize_t number, bint exact):
+    """The prefixes of a rule for FirstMatch; None: every path matches."""
+    cdef list found = []
+    only = getattr(rule, "only_path", "")
+    paths = rule.paths if exact else [prefix if plain_prefix(prefix.prefix) else matched_prefix(prefix)
+                                      for prefix in rule.paths]
+    if only:
+        only = only if exact else matched_path(only)
+        if paths and not any(begins(only, prefix) for prefix in paths):
+            return ()
+        return ((number, WHOLE, octets_of(only, exact), False),)
+    if not paths:
+        return None
+    for prefix in paths:
+        text = prefix.prefix
+        kind = BORDER if prefix.whole and text and not text.endswith("/") else BEGIN
+        found.append((number, kind, octets_of(text, exact), prefix.ignore_case))
+    return tuple(found)
+
+
+cdef bint plain_prefix(str text):
+    cdef bytes octets
+    if not text.isascii():
+        return False
+    octets = text.encode("ascii")
+    return not is_odd(<const uint8_t*>PyBytes_AS_STRING(octets), PyBytes_GET_SIZE(octets))
+
+
+cdef bytes octets_of(str text, bint exact):
+    """A character of a form (lb7/paths.py) is an octet."""
+    return text.encode("utf-8", "replace") if exact else text.encode("latin-1")
+
+
+cdef int number_of(object value, list values, dict numbers) except -1:
+    """The place of a value in `values`, where equal ones are once and None is the first."""
+    if value is None:
+        return 0
+    key = id(value)
+    found = numbers.get(key)
+    if found is None:
+        found = numbers[key] = len(values)
+        values.append(value)
+    return found
+
+
+cdef FirstMatch first_match(tuple rules, list said, bint exact, list values):
+    """`said`: what each rule says, or None."""
+    cdef list prefixes = [], numbers = []
+    cdef dict known = {}
+    cdef Py_ssize_t number
+    for number in range(len(rules)):
+        numbers.append(number_of(said[number], values, known))
+        found = prefixes_of(rules[number], number, exact)
+        if found is None:
+            return FirstMatch(prefixes, numbers, number)   # those behind it are never reached
+        prefixes.extend(found)
+    return FirstMatch(prefixes, numbers, None)
+
+
+cdef Host host_from(bytes name, rules, clusters, bint exact):
+    cdef Host self = Host.__new__(Host)
+    self.name = name
+    self.length = len(name)
+    memcpy(self.start, PyBytes_AS_STRING(name), min(<size_t>self.length, <size_t>START))
+    self.decisions = {}
+    self.auths, self.redirects, self.clusters = [None], [None], [None]
+    self.auth = first_match(rules.auth, [credentials(rule) for rule in rules.auth], exact, self.auths)
+    says = {rule: rule for rule in rules.redirects if rule.https or rule.location}
+    self.redirect = first_match(rules.redirects, [says.get(rule) for rule in rules.redirects], exact, self.redirects)
+    serving = [clusters.get(rule.cluster) for rule in rules.routes]
+    self.route = first_match(rules.routes, serving, exact, self.clusters)
+    self.served = [None] * len(self.clusters)
+    self.guarded = any([rule.paths for rule in rules.auth])
+    if not (self.guarded or self.redirect.by_path or self.route.by_path):
+        self.only = self.by_path(b"/", 1)
+        self.auths = self.redirects = self.clusters = self.served = self.decisions = None
+        self.auth = self.redirect = self.route = None
+    return self
+
+
+# --- hosts ----------------------------------------------------------------------------------------
+
+
+cdef uint64_t hashed(const uint8_t* octets, Py_ssize_t length, bint star) noexcept nogil:
+    """The hash of octets in lower case, with "*" before them if asked."""
+    cdef uint64_t hash = 0, word = c"*" if star else 0
+    cdef int shift = 8 if star else 0
+    cdef Py_ssize_t i
+    for i in range(length):
+        word |= <uint64_t>lower[octets[i]] << shift
+        shift += 8
+        if shift == WORD:
+            hash = mix(hash, word, point)
+            word = 0
+            shift = 0
+    return mix(mix(hash, word, point), length + star, point)
+
+
+cdef bint is_lower(const uint8_t* octets, Py_ssize_t length) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(length):
+        if lower[octets[i]] != octets[i]:
+            return False
+    return True
+
+
+cdef class Table:
+    def __cinit__(self, str name, bint exact_host=False, bint exact_path=False, bint exact_case=False):
+        """`exact_host`: a port or a last dot belongs to the name, and "NAME:" stands for any port. `exact_path`: paths
+        are compared as they stand, else in the form of lb7/paths.py. `exact_case`: names with capitals are others."""
+        self.name = name
+        self.exact_case = exact_case
+        self.exact_host = exact_host
+        self.exact_path = exact_path
+        self.hosts = {}
+        self.mask = 7
+        self.slots = <host_slot*>calloc(self.mask + 1, sizeof(host_slot))
+        if not self.slots:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.slots)
+
+    def __len__(self):
+        return len(self.hosts) + (self.others is not None)
+
+    def put(self, str host, rules, clusters):
+        """Take the rules of a host in place of those it had. A cluster that `clusters` does not have answers 503."""
+        cdef Host made = host_from(host.encode("utf-8", "replace").lower(), rules, clusters, self.exact_path)
+        self.drop(host)
+        if not made.name:
+            self.others = made
+            return
+        self.hosts[made.name] = made
+        self.count_kinds(made.name, 1)
+        if 2 * <size_t>len(self.hosts) > self.mask:
+            self.grow()
+        else:
+            self.insert(made)
+
+    def drop(self, str host):
+        """Forget a host, if it is known."""
+        cdef bytes name = host.encode("utf-8", "replace").lower()
+        if not name:
+            self.others = None
+            return
+        cdef Host found = self.hosts.get(name)
+        if found is not None:
+            self.remove(found)
+            self.count_kinds(name, -1)
+            del self.hosts[name]
+
+    def decide(self, bytes host, bytes path):
+        """What `find` says."""
+        return self.find(PyBytes_AS_STRING(host), PyBytes_GET_SIZE(host), PyBytes_AS_STRING(path),
+                         PyBytes_GET_SIZE(path))
+
+    cpdef bint knows(self, str host):
+        """Whether there is a rule for this name, or for all names below one that it is below; "" does not count."""
+        cdef bytes name = host.encode("utf-8", "replace")
+        return self.named(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)) is not None
+
+    cdef Decision find(self, const char* host, Py_ssize_t host_len, const char* path, Py_ssize_t path_len):
+        cdef Host found = self.named(host, host_len)
+        cdef Decision decision
+        if found is None:
+            found = self.others
+            if found is None:
+                return None
+        decision = found.only
+        if decision is not None:
+            if decision.cluster is not None and decision.cluster.spec is not decision.spec:
+                decision = found.only = decision_of(decision.auth, decision.redirect, decision.cluster)
+            return decision
+        if path_len == 0:
+            return found.by_path(b"/", 1)
+        if self.exact_path or not is_odd(<const uint8_t*>path, path_len):
+            return found.by_path(<const uint8_t*>path, path_len)
+        decision = found.by_forms(<const uint8_t*>path, path_len)
+        if decision is AMBIGUOUS:
+            self.ambiguous += 1
+        return decision
+
+    cdef Host named(self, const char* host, Py_ssize_t length):
+        """The rules of a host by its name or a wildcard; None: there are none."""
+        cdef Py_ssize_t end
+        if not self.exact_host:
+            end = length
+            while end > 0 and c"0" <= host[end - 1] <= c"9":
+                end -= 1
+            if end > 0 and host[end - 1] == c":":
+                length = end - 1
+            if length > 1 and host[length - 1] == c".":
+                length -= 1
+        if length == 0:
+            return None
+        cdef const uint8_t* octets = <const uint8_t*>host
+        cdef Host found = None
+        if not self.exact_case or is_lower(octets, length):
+            found = self.probed(hashed(octets, length, False), octets, length, False)
+            if found is None and self.deepest and length <= MOST_NAME:
+                found = self.below(octets, length)
+        if found is None and self.any_port and self.exact_host:
+            found = self.with_any_port(octets, length)
+        return found
+
+    cdef Host with_any_port(self, const uint8_t* host, Py_ssize_t length):
+        """By "NAME:"."""
+        cdef Py_ssize_t end = 0
+        while end < length and host[end] != c":":
+            end += 1
+        cdef uint8_t* name = room(end + 1)
+        memcpy(name, host, end)
+        name[end] = c":"
+        return self.probed(hashed(name, end + 1, False), name, end + 1, False)
+
+    cdef Host below(self, const uint8_t* host, Py_ssize_t length):
+        """By the longest wildcard, looked up only where one with so many dots exists."""
+        cdef Py_ssize_t i
+        cdef int dots = 0
+        cdef Host found
+        for i in range(length):
+            dots += host[i] == c"."
+        for i in range(length):
+            if host[i] != c".":
+                continue
+            if dots <= self.deepest and self.depths[dots]:
+                found = self.probed(hashed(host + i, length - i, True), host + i, length - i, True)
+                if found is not None:
+                    return found
+            dots -= 1
+        return None
+
+    cdef Host probed(self, uint64_t hash, const uint8_t* octets, Py_ssize_t length, bint star):
+        """The host of this name, with "*" before it if asked."""
+        cdef size_t at = hash & self.mask
+        cdef Host host
+        while self.slots[at].host != NULL:
+            if self.slots[at].hash == hash:
+                host = <Host>self.slots[at].host
+                if host.named(octets, length, star):
+                    return host
+            at = (at + 1) & self.mask
+        return None
+
+    cdef void insert(self, Host host) noexcept:
+        cdef uint64_t hash = hashed(<const uint8_t*>PyBytes_AS_STRING(host.name), PyBytes_GET_SIZE(host.name), False)
+        cdef size_t at = hash & self.mask
+        while self.slots[at].host != NULL:
+            at = (at + 1) & self.mask
+        self.slots[at].hash = hash
+        self.slots[at].host = <void*>host
+
+    cdef int grow(self) except -1:
+        """Twice as many slots, for all hosts that there are."""
+        cdef size_t size = 2 * (self.mask + 1)
+        cdef host_slot* slots = <host_slot*>calloc(size, sizeof(host_slot))
+        if not slots:
+            raise MemoryError
+        free(self.slots)
+        self.slots = slots
+        self.mask = size - 1
+        for host in self.hosts.values():
+            self.insert(<Host>host)
+        return 0
+
+    cdef void remove(self, Host host) noexcept:
+        """Later ones of a run move up, so that each is found without passing an empty slot."""
+        cdef uint64_t hash = hashed(<const uint8_t*>PyBytes_AS_STRING(host.name), PyBytes_GET_SIZE(host.name), False)
+        cdef size_t at = hash & self.mask, gap
+        while self.slots[at].host != <void*>host:
+            at = (at + 1) & self.mask
+        gap = at
+        while True:
+            at = (at + 1) & self.mask
+            if self.slots[at].host == NULL:
+                break
+            if ((at - self.slots[at].hash) & self.mask) >= ((at - gap) & self.mask):
+                self.slots[gap] = self.slots[at]
+                gap = at
+        self.slots[gap].host = NULL
+
+    cdef void count_kinds(self, bytes name, int change) noexcept:
+        """So that no search is made for what does not exist."""
+        cdef int dots
+        self.any_port += change if name.endswith(b":") else 0
+        if not name.startswith(b"*."):
+            return
+        dots = min(127, name.count(b"."))
+        self.depths[dots] += change
+        self.deepest = 0
+        for dots in range(128):
+            if self.depths[dots]:
+                self.deepest = dots

@@ -1,0 +1,108 @@
+# Connections that have to go: those that are idle, that give way to others, that take nothing of what they were sent.
+
+
+cdef int reset(object transport) except -1:
+    """End a connection by a reset. What had not gone out goes nowhere: after any other end the kernel would keep that for
+    minutes, for a client that does not read."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        except OSError:
+            pass
+    transport.abort()
+    return 0
+
+
+cdef uint32_t not_gone_out(object transport) except? 0xFFFFFFFF:
+    """Octets that the peer has not acknowledged, here and in the kernel."""
+    cdef uint64_t octets = transport.get_write_buffer_size()
+    cdef int queued = 0
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        try:
+            queued = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+        except (OSError, ValueError):
+            pass
+    return <uint32_t>min(octets + <uint64_t>max(queued, 0), <uint64_t>0xFFFFFFFE)
+
+
+cdef int end_idle(ClientConnection c) except -1:
+    """Close a connection without a request, but one whose client still reads the last answer only when it has."""
+    if c.state == FRESH or c.buffer is not None or not_gone_out(c.transport) == 0:
+        return close_client(c)
+    c.state = CLOSING
+    c.unread = <uint32_t>0xFFFFFFFF
+    return unless_read(c)
+
+
+cdef int unless_read(ClientConnection c) except -1:
+    """A connection that is to be closed is: with a reset if its client has read nothing since it was last looked at."""
+    cdef uint32_t unread
+    if c.transport is None:
+        return 0
+    unread = not_gone_out(c.transport)
+    if unread == 0:
+        c.transport.abort()
+    elif unread < c.unread:
+        c.unread = unread
+        timer_set(c, c.edge.client_ticks)
+    else:
+        count_word(c, "timeout_client")
+        reset(c.transport)
+    return 0
+
+
+# --- giving way ---
+
+
+cdef bint make_room(Edge edge) except -1:
+    """Close a connection without a request, for a new one; False: there is none."""
+    cdef ClientConnection c
+    while edge.giving_way or look_for_room(edge):
+        _, due, c = edge.giving_way.pop()
+        if c.due != due or c.transport is None:
+            continue  # it has had a request meanwhile
+        if c.state != IDLE and c.state != FRESH:
+            continue
+        edge.words["idle_gave_way"] = edge.words.get("idle_gave_way", 0) + 1
+        if c.state == FRESH:  # they are among the former
+            edge.words["fresh_gave_way"] = edge.words.get("fresh_gave_way", 0) + 1
+        close_client(c)
+        return True
+    return False
+
+
+cdef bint look_for_room(Edge edge) except -1:
+    """Choose those that may give way: first who never sent anything, then who is idle, of each the longest. False: there
+    is none, or enough was looked at in this tick."""
+    cdef ClientConnection c
+    cdef list found = []
+    cdef link *it
+    cdef int at
+    if edge.looked_in != edge.tick_now:
+        edge.looked_in = edge.tick_now
+        edge.looked_at = 0
+    if edge.looked_at > MOST_LOOKS:
+        return False
+    for at in range(SLOTS):
+        it = edge.wheel[at].next
+        while it != &edge.wheel[at]:
+            edge.looked_at += 1
+            timed = <Timed>it.owner
+            it = it.next
+            if type(timed) is not ClientConnection:
+                continue
+            c = <ClientConnection>timed
+            if c.state == IDLE:
+                found.append((1, c.due, c))
+            elif c.state == FRESH and c.due + FRESH_TICKS <= edge.tick_now + edge.request_ticks:
+                found.append((0, c.due, c))
+    found.sort(key=kind_and_due)
+    edge.giving_way = found[MOST_GIVING_WAY - 1::-1]
+    return len(found) > 0
+
+
+def kind_and_due(tuple candidate):
+    """The order in which connections give way."""
+    return candidate[:2]

@@ -1,0 +1,126 @@
+# A connection to a server, as asyncio and the wheel of time-outs drive it.
+
+
+cdef class ServerConnection(Timed):
+    """See the module; as long as there is a connection it holds itself, as the client's does."""
+
+    def itself(self):
+        """What asyncio calls a protocol's factory."""
+        return self
+
+    def connection_made(self, transport):
+        Py_INCREF(self)
+        try:
+            server_made(self, transport)
+        except Exception:
+            broken(self)
+
+    def data_received(self, bytes data):
+        try:
+            server_octets(self, data)
+        except Exception:
+            broken(self)
+
+    def eof_received(self):
+        cdef ClientConnection c = self.client
+        try:
+            if self.state == IDLE:
+                close_server(self)  # at once, so that no request is sent on it
+            elif self.state == TUNNEL and c is not None and not c.front.tls and not self.eof_sent:
+                c.eof_sent = True
+                c.transport.write_eof()
+                return True
+        except Exception:
+            broken(self)
+        return False
+
+    def connection_lost(self, exception):
+        try:
+            server_left(self, exception is None)
+        except Exception:
+            broken(self)
+        Py_DECREF(self)
+
+    def pause_writing(self):
+        cdef ClientConnection c = self.client
+        self.write_paused = True
+        if c is not None:
+            stop_reading(c, STOP_SLOW)
+            if self.state == SENT:
+                timer_set(c, c.edge.server_ticks)
+
+    def resume_writing(self):
+        cdef ClientConnection c = self.client
+        self.write_paused = False
+        if c is not None:
+            go_on_reading(c, STOP_SLOW)
+            if self.state == SENT and c.framing != NOTHING:
+                timer_set(c, c.edge.client_ticks)
+
+    def server_gone(self):
+        """Its server is in the cluster no more (Cluster.change); only of one without a request."""
+        close_server(self)
+
+    cdef int expired(self) except -1:
+        if self.state == CONNECTING:
+            return not_connected(self)
+        if self.state == IDLE or self.state == CLOSED:
+            return close_server(self)
+        return 0
+
+
+cdef int server_made(ServerConnection s, object transport) except -1:
+    """Connected."""
+    cdef ClientConnection c = s.client
+    cdef double now
+    s.transport = transport
+    s.edge.upstreams.add(s)
+    s.server.connections += 1
+    if s.state != CONNECTING:
+        transport.abort()  # given up a moment ago
+        return 0
+    now = clock()
+    if c is None:
+        return keep_server(s, now) if len(s.server.idle) < SPARE else close_server(s)
+    c.connecting += <float>(now - s.began)
+    return send_request(c, s, now)
+
+
+cdef int server_left(ServerConnection s, bint clean) except -1:
+    """The connection has ended. `clean`: not by an error."""
+    cdef ClientConnection c = s.client
+    cdef uint8_t state = s.state
+    if s.transport is not None:
+        s.edge.upstreams.discard(s)
+        s.server.connections -= 1
+    s.transport = None
+    s.client = None
+    close_server(s)
+    if c is None:
+        return 0
+    if state == SENT:
+        if s.heard:
+            return bad_answer(s, c, "cut")
+        return send_again(c, s, True)
+    if state == ANSWERING and s.framing == TO_END and clean:
+        if s.wrap:
+            send_client(c, b"0\r\n\r\n")
+        s.framing = NOTHING
+        return answer_complete(s, c, False)
+    if state == TUNNEL:
+        return tunnel_ended(s, c)
+    return cut_answer(s, c)
+
+
+cdef int cut_answer(ServerConnection s, ClientConnection c) except -1:
+    """A server left in the middle of its answer."""
+    c.cluster.was_reset(s.server, clock())
+    return fail(c, 0, "answer_cut")
+
+
+cdef int tunnel_ended(ServerConnection s, ClientConnection c) except -1:
+    """The server's side of an upgraded connection is over."""
+    c.upstream = None
+    left_server(c)
+    c.framing = NOTHING
+    return finish(c)

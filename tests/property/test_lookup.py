@@ -1,0 +1,186 @@
+"""Native look-up of rules against lb7/resolve.py, which asks rule after rule: any table, host and path, any changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lb7._balance import Cluster
+from lb7._lookup import Decision, Table
+from lb7.paths import begins, matched_prefix, path_forms
+from lb7.resolve import Request, resolve
+from lb7.settings import Settings
+from lb7.table import AuthRule, HostRules, Listener, PathPrefix, RedirectRule, RouteRule, RouteTable
+from lb7.table import Cluster as Spec
+
+NAMES = ("/a:1", "/b:2", "/c:3")
+SPECS = {name: Spec(name, name, 1) for name in NAMES}
+CLUSTERS = {name: Cluster(spec, Settings(), 0.0) for name, spec in SPECS.items()}
+USERS = (("me", "$1$abcdefgh$AAAAAAAAAAAAAAAAAAAAA."),)
+
+PIECES = st.sampled_from(
+    [
+        "/",
+        "/",
+        "a",
+        "b",
+        "A",
+        "api",
+        "API",
+        "..",
+        ".",
+        "%2e",
+        "%2F",
+        "%5c",
+        "\\",
+        ";",
+        ";x",
+        "%61",
+        "%",
+        "%zz",
+        "//",
+        "é",
+    ]
+)
+PATHS = st.lists(PIECES, max_size=9).map("".join)
+REQUEST_PATHS = st.one_of(PATHS.map(lambda path: f"/{path}"), st.sampled_from(["*", "", "/"]))
+PREFIXES = st.one_of(
+    st.builds(PathPrefix, PATHS.map(lambda path: f"/{path}"), st.booleans(), st.booleans()),
+    st.builds(
+        PathPrefix, st.sampled_from(["", "/", "/api", "/api/", "/a/b", "api", "/A"]), st.booleans(), st.booleans()
+    ),
+)
+PREFIX_LISTS = st.lists(PREFIXES, max_size=2).map(tuple)
+
+RULES = st.builds(
+    HostRules,
+    st.lists(
+        st.builds(AuthRule, PREFIX_LISTS, st.sampled_from(["x", "y"]), st.sampled_from([(), USERS])), max_size=4
+    ).map(tuple),
+    st.lists(
+        st.builds(
+            RedirectRule,
+            PREFIX_LISTS,
+            st.sampled_from([301, 302]),
+            st.booleans(),
+            st.sampled_from(["", "/new"]),
+            st.sampled_from(["", "", "/", "/a", "/api"]),
+        ),
+        max_size=3,
+    ).map(tuple),
+    st.lists(st.builds(RouteRule, PREFIX_LISTS, st.sampled_from([*NAMES, "/none:9"])), max_size=8).map(tuple),
+)
+
+LABELS = st.lists(st.sampled_from(["a", "b", "Com"]), min_size=1, max_size=3).map(".".join)
+HOSTS = st.one_of(LABELS, LABELS.map(lambda name: f"*.{name}"), LABELS.map(lambda name: f"{name}:"), st.just(""))
+REQUEST_HOSTS = st.builds(
+    "".join, st.tuples(st.one_of(LABELS, st.just("")), st.sampled_from(["", "."]), st.sampled_from(["", ":", ":80"]))
+)
+
+
+def expected(hosts: dict[str, HostRules], host: str, path: str, by: Any, compat: bool) -> tuple[str, ...] | None:
+    """None: there is no rule; else what is refused or asked for, where it is sent, and who serves it."""
+    listener = Listener("x", "x", (), by=by)
+    table = RouteTable({"x": listener}, {("x", name): rules for name, rules in hosts.items()}, SPECS)
+    asked = {
+        "host": Request(host, path),
+        "sni": Request(path=path, sni=host),
+        "app_id": Request(path=path, app_id=host),
+    }
+    closed = resolve(table, listener, asked[by], compat=compat)
+    if closed.host is None:
+        return None
+    if closed.action == "ambiguous":
+        return "ambiguous", "", ""
+    opened = resolve(table, listener, asked[by], compat=compat, passes=lambda rule: True)
+    location = opened.location.partition(":")[0] if opened.action == "redirect" else ""
+    return closed.realm, location, "" if location else opened.cluster
+
+
+def told(decision: Decision) -> tuple[str, ...]:
+    realm = decision.auth.challenge.decode().split('"')[1] if decision.auth else ""
+    location = ""
+    if decision.redirect is not None:
+        location = "https" if decision.redirect.https else decision.redirect.location
+    cluster = decision.cluster.name if decision.cluster and not location else ""
+    return "ambiguous" if decision.ambiguous else realm, location, cluster
+
+
+@given(
+    st.sampled_from(["host", "sni", "app_id"]),
+    st.booleans(),
+    st.lists(st.tuples(HOSTS, st.one_of(st.none(), RULES)), max_size=12),
+    st.lists(st.tuples(REQUEST_HOSTS, REQUEST_PATHS), min_size=1, max_size=8),
+)
+def test_first_rule_that_matches(
+    by: str,
+    compat: bool,
+    changes: list[tuple[str, HostRules | None]],
+    requests: list[tuple[str, str]],
+) -> None:
+    table = Table("http", exact_host=compat, exact_path=compat, exact_case=compat and by == "sni")
+    hosts: dict[str, HostRules] = {}
+    for host, rules in changes:
+        if rules is None:
+            table.drop(host)
+            hosts.pop(host.lower(), None)
+        else:
+            table.put(host, rules, CLUSTERS)
+            hosts[host.lower()] = rules
+    assert len(table) == len(hosts)
+    for host, path in requests:
+        found = table.decide(host.encode(), path.encode())
+        assert (told(found) if found is not None else None) == expected(hosts, host, path, by, compat)
+        assert table.decide(host.encode(), path.encode()) is found
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=600))
+def test_hosts_come_and_go(changes: list[tuple[bool, int]]) -> None:
+    table = Table("http")
+    there: set[int] = set()
+    for put, number in changes:
+        if put:
+            table.put(f"h{number}", HostRules(routes=(RouteRule((), NAMES[number % 3]),)), CLUSTERS)
+            there.add(number)
+        else:
+            table.drop(f"h{number}")
+            there.discard(number)
+    for number in range(301):
+        found = table.decide(b"h%d" % number, b"/")
+        assert (found is not None) == (number in there)
+        assert found is None or (found.cluster and found.cluster.name == NAMES[number % 3])
+
+
+@given(REQUEST_PATHS, st.lists(PREFIXES, min_size=1, max_size=6))
+def test_no_spelling_slips_past_auth(path: str, prefixes: list[PathPrefix]) -> None:
+    """Whatever a server makes of a path, whoever passes on it would pass on what the server makes of it."""
+    rules = HostRules(auth=(AuthRule(tuple(prefixes), "x", USERS), AuthRule()))
+    table = Table("http")
+    table.put("h", rules, CLUSTERS)
+    found = table.decide(b"h", path.encode())
+    assert found is not None
+    if found.ambiguous or not path.startswith("/") or any(not prefix.whole for prefix in prefixes):
+        return
+    for reading in readings(path):
+        protected = any(begins(reading, matched_prefix(prefix)) for prefix in prefixes)
+        assert protected == (found.auth is not None)
+
+
+def readings(path: str) -> set[str]:
+    """What servers make of a path that do some of this and leave the rest: the forms of lb7/paths.py among them."""
+    forms = path_forms(path)
+    found = {forms.literal, forms.matched}
+    for separators in (False, True):
+        for parameters in (False, True):
+            for merged in (False, True):
+                read = forms.literal
+                if separators:
+                    read = read.replace("%2F", "/").replace("%5C", "\\").replace("\\", "/")
+                if parameters:
+                    read = "/".join(segment.partition(";")[0] for segment in read.split("/"))
+                while merged and "//" in read:
+                    read = read.replace("//", "/")
+                found.add(read)
+    return found
