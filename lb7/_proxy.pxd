@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from lb7._balance cimport Cluster, Server
 from lb7._http1 cimport http1_chunks
 from lb7._lookup cimport Decision, Table
+from lb7._streams cimport Peer, Poll, Stream
 
 cdef enum:
     SLOTS = 512              # of the wheel of time-outs
@@ -21,7 +22,7 @@ cdef class Front
 cdef class ServerConnection
 
 
-cdef class Timed:
+cdef class Timed(Peer):
     """Something with a time-out: in a slot of its edge's wheel, at `due` or before."""
     cdef link timer
     cdef Edge edge
@@ -31,6 +32,7 @@ cdef class Timed:
 
 cdef class Edge:
     cdef readonly object settings, log
+    cdef public Poll poll          # where its connections are watched; None: not yet
     cdef readonly uint64_t connections, requests     # open now
     cdef readonly bint draining
     cdef dict words                                  # faults, time-outs, limits: word → times
@@ -80,7 +82,7 @@ cdef class Notes:
 
 cdef class ClientConnection(Timed):
     cdef Front front
-    cdef object transport
+    cdef Stream stream
     cdef ServerConnection upstream   # that has the request in hand, or is to have it
     cdef Cluster cluster             # that the request was admitted to
     cdef Server server               # that it was begun at
@@ -110,7 +112,8 @@ cdef class ClientConnection(Timed):
 
 cdef class ServerConnection(Timed):
     cdef Server server
-    cdef object transport, task
+    cdef Stream stream               # None while there is no connection
+    cdef Stream dialed               # that is to be connected
     cdef ClientConnection client
     cdef bytes buffer                # a part of a head
     cdef double began                # when the request in hand was sent; without one: when the last one ended

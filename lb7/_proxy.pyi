@@ -1,13 +1,16 @@
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any, Literal, final
 
 from lb7._lookup import Table
+from lb7._streams import Listening, Poll
 from lb7.settings import Settings
 
 @final
 class Edge:
     def __init__(self, settings: Settings, log: Callable[[dict[str, Any]], None]) -> None: ...
+    poll: Poll | None
     @property
     def settings(self) -> Settings: ...
     @property
@@ -21,6 +24,7 @@ class Edge:
     def front(
         self, name: str, table: Table, by: Literal["host", "host_port", "sni", "app_id", "none"], tls: bool, port: int
     ) -> Front: ...
+    def listen(self, front: Front, sock: socket.socket) -> Listening: ...
     def tick(self) -> None: ...
     def drain(self) -> None: ...
     def counts(self) -> dict[str, int]: ...

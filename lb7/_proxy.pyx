@@ -39,19 +39,18 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from lb7._balance cimport Cluster, Server
 from lb7._http1 cimport *
 from lb7._lookup cimport Decision, Table
+from lb7._streams cimport Peer, Poll, Stream, TransportStream
 
 import asyncio
 import errno
-import fcntl
 import logging
 import os
-import socket
-import struct
-import termios
 
 from lb7 import access_log, answers
 from lb7.allowed import Allowed
+from lb7._streams import poll_of
 from lb7.certificates import server_name
+from lb7.sockets import BACKLOG
 
 cdef enum:
     FRESH, HEAD, IDLE, AUTH, WAITING, PAUSING, CONNECTING, SENT, ANSWERING, TUNNEL, LINGER, CLOSING, CLOSED
@@ -84,7 +83,6 @@ cdef enum:
 
 cdef double SAFE_IDLE = 1.0  # seconds without a request after which a connection gets only what may be sent twice
 
-cdef bytes NO_LINGER = struct.pack("ii", 1, 0)
 cdef object logger = logging.getLogger("pharos.l7")
 cdef http1_head head         # of the message that is being read
 

@@ -118,7 +118,7 @@ cdef int pass_head(ServerConnection s, ClientConnection c, bytes data) except -1
         if taken - <Py_ssize_t>head.length > JOINED:
             c.sent += taken
             c.cluster.counts.sent += PyBytes_GET_SIZE(written) + taken - head.length
-            c.transport.writelines([written, memoryview(data)[head.length:taken]])
+            c.stream.write_both(written, data, head.length, taken)
             return after_piece(s, c, taken == length)
         if taken > <Py_ssize_t>head.length:
             written = written + octets[head.length:taken]
@@ -138,7 +138,7 @@ cdef inline int after_piece(ServerConnection s, ClientConnection c, bint clean) 
 cdef inline int send_client(ClientConnection c, bytes octets) except -1:
     c.sent += PyBytes_GET_SIZE(octets)
     c.cluster.counts.sent += PyBytes_GET_SIZE(octets)
-    c.transport.write(octets)
+    c.stream.write(octets)
     return 0
 
 
@@ -263,7 +263,7 @@ cdef int keep_server(ServerConnection s, double idle_since) except -1:
     s.began = idle_since
     if s.read_paused:
         s.read_paused = False
-        s.transport.resume_reading()
+        s.stream.resume()
     timer_set(s, s.edge.pool_ticks)
     server.idle.append(s)
     return 0
@@ -274,8 +274,8 @@ cdef int close_server(ServerConnection s) except -1:
         s.server.idle.remove(s)
     s.state = CLOSED
     timer_remove(s)
-    if s.transport is not None:
-        s.transport.abort()
+    if s.stream is not None:
+        s.stream.abort()
     return 0
 
 
@@ -284,8 +284,8 @@ cdef int end_server(ServerConnection s) except -1:
     s.client = None
     s.state = CLOSED
     timer_set(s, s.edge.server_ticks)
-    if s.transport is not None:
-        s.transport.close()
+    if s.stream is not None:
+        s.stream.close()
     return 0
 
 
@@ -304,10 +304,10 @@ cdef int begin_tunnel(ServerConnection s, ClientConnection c, bytes data, bytes 
     timer_set(c, c.edge.tunnel_ticks)
     if c.buffer is not None:
         data, c.buffer = c.buffer, None
-        s.transport.write(data[c.at:])
+        s.stream.write(data[c.at:])
     if c.eof:
         s.eof_sent = True
-        s.transport.write_eof()
+        s.stream.write_eof()
     go_on_reading(c, STOP_FULL)
     return 0
 

@@ -2,57 +2,43 @@
 
 
 cdef class ClientConnection(Timed):
-    """See the module.
+    """See the module."""
 
-    A transport that is not read is held by nobody but its protocol, which it holds: while there is a connection, it
-    counts as a reference to itself, or the garbage collector would take both away.
-    """
+    cdef int opened(self, Stream stream) except -1:
+        return client_made(self, stream)
 
-    def connection_made(self, transport):
-        Py_INCREF(self)
+    cdef int octets(self, bytes data) except -1:
+        return client_octets(self, data)
+
+    cdef bint ended(self) except -1:
+        return client_eof(self)
+
+    cdef int lost(self, bint clean) except -1:
+        self.stream = None
         try:
-            client_made(self, transport)
-        except Exception:
-            broken(self)
+            client_gone(self, clean)
+        finally:
+            client_left(self)
+        return 0
 
-    def data_received(self, bytes data):
-        try:
-            client_octets(self, data)
-        except Exception:
-            broken(self)
+    cdef int broken(self) except -1:
+        return broken(self)
 
-    def eof_received(self):
-        try:
-            return client_eof(self)
-        except Exception:
-            broken(self)
-
-    def connection_lost(self, exception):
-        self.transport = None
-        try:
-            client_gone(self, exception is None)
-        except Exception:
-            broken(self)
-        client_left(self)
-        Py_DECREF(self)
-
-    def pause_writing(self):
+    cdef int slow(self) except -1:
         cdef ServerConnection s = self.upstream
         self.write_paused = True
         if self.state >= CLOSING:
-            return
-        self.unread = <uint32_t>min(<uint64_t>self.transport.get_write_buffer_size(), <uint64_t>0xFFFFFFFF)
-        if s is not None and s.transport is not None and self.state >= SENT and not s.read_paused:
+            return 0
+        self.unread = <uint32_t>min(<uint64_t>self.stream.waiting(), <uint64_t>0xFFFFFFFF)
+        if s is not None and s.stream is not None and self.state >= SENT and not s.read_paused:
             s.read_paused = True
-            s.transport.pause_reading()
+            s.stream.pause()
         if self.state >= ANSWERING:
             timer_set(self, self.edge.client_ticks)
+        return 0
 
-    def resume_writing(self):
-        try:
-            client_resumed(self)
-        except Exception:
-            broken(self)
+    cdef int quick(self) except -1:
+        return client_resumed(self)
 
     def room(self):
         """A server may have room (Cluster.wait)."""
@@ -72,21 +58,21 @@ cdef class ClientConnection(Timed):
         return client_expired(self)
 
 
-cdef int client_made(ClientConnection c, object transport) except -1:
+cdef int client_made(ClientConnection c, Stream stream) except -1:
     """A connection was accepted: whose it is, and whether there is room for it."""
     cdef Edge edge = c.edge
     cdef Front front = c.front
-    c.transport = transport
+    c.stream = stream
     edge.accepted += 1
     edge.connections += 1
     front.accepted += 1
     front.open += 1
     c.state = FRESH
-    set_address(c, transport.get_extra_info("peername"))
+    set_address(c, stream.address)
     if edge.trusted is not None:
         c.trusted = edge.trusted.contains((<bytes>c.address[:c.address_len]).decode())
     if front.by == BY_SNI:
-        c.name = server_name(transport)
+        c.name = server_name((<TransportStream?>stream).transport)
     timer_set(c, min(edge.request_ticks, drain_ticks(c)) if edge.draining else edge.request_ticks)
     if edge.connections > edge.max_connections and not make_room(edge):
         return turn_away(c, "max_connections")
@@ -100,16 +86,10 @@ cdef int client_made(ClientConnection c, object transport) except -1:
     return 0
 
 
-cdef int set_address(ClientConnection c, object peer) except -1:
-    """The peer's address as text: IPv4 as such even where the socket is one of IPv6, without a scope."""
-    cdef bytes address
+cdef int set_address(ClientConnection c, bytes address) except -1:
+    """The client's address as text."""
     cdef uint64_t value = <uint64_t>0xCBF29CE484222325
     cdef int i
-    address = peer[0].encode() if isinstance(peer, tuple) and peer else b""
-    if address.startswith(b"::ffff:") and b"." in address:
-        address = address[7:]
-    elif b"%" in address:
-        address = address.partition(b"%")[0]
     c.address_len = <uint8_t>min(len(address), <Py_ssize_t>MOST_ADDRESS)
     memcpy(c.address, PyBytes_AS_STRING(address), c.address_len)
     for i in range(<int>c.address_len):
@@ -123,7 +103,7 @@ cdef int turn_away(ClientConnection c, str why) except -1:
     count_word(c, why)
     c.close = True
     c.state = HEAD
-    c.transport.write(answers.answer(503, b"", True, False, 1))
+    c.stream.write(answers.answer(503, b"", True, False, 1))
     return close_client(c)
 
 
@@ -152,7 +132,7 @@ cdef bint client_eof(ClientConnection c) except -1:
         return False
     if c.state == TUNNEL:
         s.eof_sent = True
-        s.transport.write_eof()
+        s.stream.write_eof()
         return not c.eof_sent
     return c.framing == NOTHING and (c.close or c.buffer is not None)
 
@@ -165,7 +145,7 @@ cdef int client_resumed(ClientConnection c) except -1:
         return 0
     if s is not None and s.read_paused:
         s.read_paused = False
-        s.transport.resume_reading()
+        s.stream.resume()
     if c.state == ANSWERING:
         timer_set(c, c.edge.server_ticks)
     elif c.state == TUNNEL:
@@ -206,7 +186,7 @@ cdef int stalled(ClientConnection c) except -1:
     """An answer or a tunnel stands still."""
     cdef uint64_t unread
     if c.write_paused:
-        unread = c.transport.get_write_buffer_size()
+        unread = c.stream.waiting()
         if unread < c.unread:
             c.unread = <uint32_t>unread
             timer_set(c, c.edge.client_ticks)

@@ -113,23 +113,8 @@ cdef int connect(ClientConnection c, Server server) except -1:
     c.upstream = s
     timer_clear(c)
     hold_body(c)
-    s.task = asyncio.get_running_loop().create_task(dial(s, server.address, server.port))
+    s.dialed = poll_of_edge(c.edge).connect(s, server.address, server.port)
     return 0
-
-
-async def dial(ServerConnection s, str address, int port):
-    """What is connected calls `connection_made`, and that goes on from there."""
-    try:
-        await asyncio.get_running_loop().create_connection(s.itself, address, port)
-    except OSError as error:
-        s.ours = error.errno in OURS
-    except asyncio.CancelledError:
-        pass
-    except Exception:
-        logger.exception("lb7: connecting to %s port %d", address, port)
-    s.task = None
-    if s.state == CONNECTING:
-        not_connected(s)
 
 
 cdef int not_connected(ServerConnection s) except -1:
@@ -140,9 +125,9 @@ cdef int not_connected(ServerConnection s) except -1:
     s.state = CLOSED
     s.client = None
     timer_remove(s)
-    if s.task is not None:
-        s.task.cancel()
-        s.task = None
+    if s.dialed is not None:
+        s.dialed.abort()
+        s.dialed = None
     if not s.ours:
         server.cluster.connect_failed(server, now)
     else:
@@ -197,12 +182,14 @@ cdef int send_request(ClientConnection c, ServerConnection s, double now) except
         if c.kept < JOINED:
             octets = octets + b"".join(c.body)
         else:
-            s.transport.writelines([octets, *c.body])
+            for piece in c.body:
+                s.stream.write_both(octets, piece, 0, PyBytes_GET_SIZE(piece))
+                octets = b""
             octets = None
         if not c.repeatable:
             c.body = None
     if octets is not None:
-        s.transport.write(octets)
+        s.stream.write(octets)
     if c.stops & STOP_WAIT:
         go_on_reading(c, STOP_WAIT)
     return 0

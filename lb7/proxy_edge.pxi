@@ -58,6 +58,11 @@ cdef class Edge:
             front.fields = b"X-Forwarded-Proto: %b\r\n" % (b"https" if tls else b"http") + front.fields
         return front
 
+    def listen(self, Front front not None, sock):
+        """Accept a listener's connections on this socket, which is then ours, until `close` is called of what is
+        returned: without TLS, on the running loop. Raises OSError."""
+        return poll_of_edge(self).listen(sock, front, BACKLOG)
+
     def tick(self):
         """Let time pass: to be called about every 250 ms."""
         cdef double passed = (clock() - self.started) / TICK
@@ -94,6 +99,13 @@ cdef class Edge:
             "log_dropped": self.log_dropped,
             **self.words,
         }
+
+
+cdef inline Poll poll_of_edge(Edge edge):
+    """Where its connections are watched."""
+    if edge.poll is None:
+        edge.poll = poll_of(asyncio.get_running_loop())
+    return edge.poll
 
 
 cdef inline uint32_t drain_ticks(ClientConnection c) noexcept:

@@ -46,7 +46,7 @@ cdef inline int forget(ClientConnection c) except -1:
 cdef int fail(ClientConnection c, int status, str why) except -1:
     """The request in hand gets no answer of a server; where none was begun, one of ours."""
     let_go_of_server(c)
-    if c.state == ANSWERING or c.state == TUNNEL or c.transport is None:
+    if c.state == ANSWERING or c.state == TUNNEL or c.stream is None:
         return cut_off(c, why)
     count_word(c, why)
     return answer_with(c, status, b"", why)
@@ -90,7 +90,7 @@ cdef int answer_with(ClientConnection c, int status, bytes fields, str why) exce
     if c.cluster is not None:
         c.cluster.counts.sent += PyBytes_GET_SIZE(octets)
         c.cluster.counts.status[status // 100] += 1
-    c.transport.write(octets)
+    c.stream.write(octets)
     if status >= 500:
         log_failure(c, why)
     elif c.edge.log_threshold and is_sampled(c.edge):
@@ -104,12 +104,12 @@ cdef int cut_off(ClientConnection c, str why) except -1:
     log_failure(c, why)
     forget(c)
     c.buffer = None
-    if c.transport is not None:
+    if c.stream is not None:
         c.state = CLOSING
         if c.write_paused or c.minor == 0:
-            reset(c.transport)  # HTTP/1.0 may take any other end for that of the answer
+            c.stream.reset()  # HTTP/1.0 may take any other end for that of the answer
         else:
-            c.transport.abort()
+            c.stream.abort()
     return 0
 
 
@@ -140,18 +140,18 @@ cdef int close_client(ClientConnection c) except -1:
     """Close the connection once all that was written has gone; read on for a while if the client still sends."""
     cdef bint unread = c.framing != NOTHING or c.buffer is not None
     c.buffer = None
-    if c.transport is None:
+    if c.stream is None:
         return 0
     c.unread = <uint32_t>0xFFFFFFFF
     if unread and not c.front.tls and not c.eof:
         c.state = LINGER
         c.left = 0
         timer_set(c, LINGER_TICKS)
-        c.transport.write_eof()
+        c.stream.write_eof()
         return go_on_reading(c, c.stops)
     c.state = CLOSING
     timer_set(c, c.edge.client_ticks)
-    c.transport.close()
+    c.stream.close()
     return 0
 
 
@@ -192,8 +192,8 @@ cdef int broken(Timed it) except -1:
         s = c.upstream
     if c is not None:
         client_gone(c, False)
-        if c.transport is not None:
-            c.transport.abort()
+        if c.stream is not None:
+            c.stream.abort()
     if s is not None:
         s.client = None
         close_server(s)

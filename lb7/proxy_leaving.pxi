@@ -1,35 +1,9 @@
 # Connections that have to go: those that are idle, that give way to others, that take nothing of what they were sent.
 
 
-cdef int reset(object transport) except -1:
-    """End a connection by a reset. What had not gone out goes nowhere: after any other end the kernel would keep that for
-    minutes, for a client that does not read."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-        except OSError:
-            pass
-    transport.abort()
-    return 0
-
-
-cdef uint32_t not_gone_out(object transport) except? 0xFFFFFFFF:
-    """Octets that the peer has not acknowledged, here and in the kernel."""
-    cdef uint64_t octets = transport.get_write_buffer_size()
-    cdef int queued = 0
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        try:
-            queued = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
-        except (OSError, ValueError):
-            pass
-    return <uint32_t>min(octets + <uint64_t>max(queued, 0), <uint64_t>0xFFFFFFFE)
-
-
 cdef int end_idle(ClientConnection c) except -1:
     """Close a connection without a request, but one whose client still reads the last answer only when it has."""
-    if c.state == FRESH or c.buffer is not None or not_gone_out(c.transport) == 0:
+    if c.state == FRESH or c.buffer is not None or c.stream.unacknowledged() == 0:
         return close_client(c)
     c.state = CLOSING
     c.unread = <uint32_t>0xFFFFFFFF
@@ -39,17 +13,17 @@ cdef int end_idle(ClientConnection c) except -1:
 cdef int unless_read(ClientConnection c) except -1:
     """A connection that is to be closed is: with a reset if its client has read nothing since it was last looked at."""
     cdef uint32_t unread
-    if c.transport is None:
+    if c.stream is None:
         return 0
-    unread = not_gone_out(c.transport)
+    unread = <uint32_t>min(<uint64_t>c.stream.unacknowledged(), <uint64_t>0xFFFFFFFE)
     if unread == 0:
-        c.transport.abort()
+        c.stream.abort()
     elif unread < c.unread:
         c.unread = unread
         timer_set(c, c.edge.client_ticks)
     else:
         count_word(c, "timeout_client")
-        reset(c.transport)
+        c.stream.reset()
     return 0
 
 
@@ -61,7 +35,7 @@ cdef bint make_room(Edge edge) except -1:
     cdef ClientConnection c
     while edge.giving_way or look_for_room(edge):
         _, due, c = edge.giving_way.pop()
-        if c.due != due or c.transport is None:
+        if c.due != due or c.stream is None:
             continue  # it has had a request meanwhile
         if c.state != IDLE and c.state != FRESH:
             continue

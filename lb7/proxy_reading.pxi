@@ -2,8 +2,8 @@
 
 
 cdef inline int stop_reading(ClientConnection c, uint8_t why) except -1:
-    if not c.stops and c.transport is not None:
-        c.transport.pause_reading()
+    if not c.stops and c.stream is not None:
+        c.stream.pause()
     c.stops |= why
     return 0
 
@@ -11,8 +11,8 @@ cdef inline int stop_reading(ClientConnection c, uint8_t why) except -1:
 cdef inline int go_on_reading(ClientConnection c, uint8_t why) except -1:
     if c.stops & why:
         c.stops &= ~why
-        if not c.stops and not c.eof and c.transport is not None:
-            c.transport.resume_reading()
+        if not c.stops and not c.eof and c.stream is not None:
+            c.stream.resume()
     return 0
 
 
@@ -38,7 +38,7 @@ cdef int client_octets(ClientConnection c, bytes data) except -1:
     if c.state == LINGER:
         c.left += PyBytes_GET_SIZE(data)
         if c.left > LINGER_OCTETS:
-            c.transport.abort()
+            c.stream.abort()
         return 0
     if c.state >= CLOSING:
         return 0
@@ -104,7 +104,7 @@ cdef Py_ssize_t body_octets(ClientConnection c, bytes data, Py_ssize_t start) ex
         data = data[start:start + taken]
     keep_body(c, data)
     if c.state == SENT or c.state == ANSWERING:
-        c.upstream.transport.write(data)
+        c.upstream.stream.write(data)
         if c.state == SENT and c.framing != NOTHING and not c.upstream.write_paused:
             timer_set(c, c.edge.client_ticks)
         elif not c.write_paused:
@@ -158,5 +158,5 @@ cdef int tunnel_octets(ClientConnection c, bytes data) except -1:
     c.cluster.counts.received += PyBytes_GET_SIZE(data)
     if not c.write_paused:
         timer_set(c, c.edge.tunnel_ticks)
-    s.transport.write(data)
+    s.stream.write(data)
     return 0

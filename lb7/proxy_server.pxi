@@ -2,60 +2,54 @@
 
 
 cdef class ServerConnection(Timed):
-    """See the module; as long as there is a connection it holds itself, as the client's does."""
+    """See the module."""
 
-    def itself(self):
-        """What asyncio calls a protocol's factory."""
-        return self
+    cdef int opened(self, Stream stream) except -1:
+        return server_made(self, stream)
 
-    def connection_made(self, transport):
-        Py_INCREF(self)
-        try:
-            server_made(self, transport)
-        except Exception:
-            broken(self)
+    cdef int unreachable(self, int error) except -1:
+        self.dialed = None
+        self.ours = error in OURS
+        if self.state == CONNECTING:
+            not_connected(self)
+        return 0
 
-    def data_received(self, bytes data):
-        try:
-            server_octets(self, data)
-        except Exception:
-            broken(self)
+    cdef int octets(self, bytes data) except -1:
+        return server_octets(self, data)
 
-    def eof_received(self):
+    cdef bint ended(self) except -1:
         cdef ClientConnection c = self.client
-        try:
-            if self.state == IDLE:
-                close_server(self)  # at once, so that no request is sent on it
-            elif self.state == TUNNEL and c is not None and not c.front.tls and not self.eof_sent:
-                c.eof_sent = True
-                c.transport.write_eof()
-                return True
-        except Exception:
-            broken(self)
+        if self.state == IDLE:
+            close_server(self)  # at once, so that no request is sent on it
+        elif self.state == TUNNEL and c is not None and not c.front.tls and not self.eof_sent:
+            c.eof_sent = True
+            c.stream.write_eof()
+            return True
         return False
 
-    def connection_lost(self, exception):
-        try:
-            server_left(self, exception is None)
-        except Exception:
-            broken(self)
-        Py_DECREF(self)
+    cdef int lost(self, bint clean) except -1:
+        return server_left(self, clean)
 
-    def pause_writing(self):
+    cdef int broken(self) except -1:
+        return broken(self)
+
+    cdef int slow(self) except -1:
         cdef ClientConnection c = self.client
         self.write_paused = True
         if c is not None:
             stop_reading(c, STOP_SLOW)
             if self.state == SENT:
                 timer_set(c, c.edge.server_ticks)
+        return 0
 
-    def resume_writing(self):
+    cdef int quick(self) except -1:
         cdef ClientConnection c = self.client
         self.write_paused = False
         if c is not None:
             go_on_reading(c, STOP_SLOW)
             if self.state == SENT and c.framing != NOTHING:
                 timer_set(c, c.edge.client_ticks)
+        return 0
 
     def server_gone(self):
         """Its server is in the cluster no more (Cluster.change); only of one without a request."""
@@ -69,15 +63,16 @@ cdef class ServerConnection(Timed):
         return 0
 
 
-cdef int server_made(ServerConnection s, object transport) except -1:
+cdef int server_made(ServerConnection s, Stream stream) except -1:
     """Connected."""
     cdef ClientConnection c = s.client
     cdef double now
-    s.transport = transport
+    s.stream = stream
+    s.dialed = None
     s.edge.upstreams.add(s)
     s.server.connections += 1
     if s.state != CONNECTING:
-        transport.abort()  # given up a moment ago
+        stream.abort()  # given up a moment ago
         return 0
     now = clock()
     if c is None:
@@ -90,10 +85,10 @@ cdef int server_left(ServerConnection s, bint clean) except -1:
     """The connection has ended. `clean`: not by an error."""
     cdef ClientConnection c = s.client
     cdef uint8_t state = s.state
-    if s.transport is not None:
+    if s.stream is not None:
         s.edge.upstreams.discard(s)
         s.server.connections -= 1
-    s.transport = None
+    s.stream = None
     s.client = None
     close_server(s)
     if c is None:

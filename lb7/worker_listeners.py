@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from lb7._proxy import Edge, Front
+from lb7._streams import Listening
 from lb7._tcp import Places, TcpFront
 from lb7.certificates import CertificateStore
 from lb7.sockets import BACKLOG, is_waited_for
@@ -36,7 +37,7 @@ class _Served:
 
     def __init__(self, sockets: list[socket.socket]) -> None:
         self.sockets = sockets
-        self.servers: list[asyncio.Server] = []
+        self.servers: list[asyncio.Server | Listening] = []
 
 
 class Listeners:
@@ -174,13 +175,15 @@ class Listeners:
         for server in before:
             server.close()
 
-    async def _open(self, listener: Listener, sock: socket.socket) -> asyncio.Server:
+    async def _open(self, listener: Listener, sock: socket.socket) -> asyncio.Server | Listening:
         front = self._front(listener, sock.getsockname()[1])
         context = self._context(listener) if listener.tls else None
         handshake = self._edge.settings.request_timeout if context is not None else None
-        # A copy, so that the socket stays when the server is closed.
+        sock = sock.dup()  # so that the socket stays when the server is closed
+        if isinstance(front, Front) and context is None:
+            return self._edge.listen(front, sock)
         return await asyncio.get_running_loop().create_server(
-            front, sock=sock.dup(), backlog=BACKLOG, ssl=context, ssl_handshake_timeout=handshake
+            front, sock=sock, backlog=BACKLOG, ssl=context, ssl_handshake_timeout=handshake
         )
 
     def _front(self, listener: Listener, port: int) -> _Front:

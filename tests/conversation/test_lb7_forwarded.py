@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from lb7._proxy import Edge
-from tests.fakes.edged import Client, edged, request, told
+from tests.fakes.edged import Client, edged, listen, request, told
 from tests.fakes.scripted_backend import Heard, backend
 
 CLAIMS = (
@@ -117,12 +117,10 @@ def test_addresses(peer: object, told_as: str) -> None:
 @told
 async def test_ipv6() -> None:
     async with backend() as server, edged(server) as edge:
-        loop = asyncio.get_running_loop()
         try:
-            listener = await loop.create_server(edge.front, "::1", 0)
+            listener, port = await listen(edge.edge, edge.front, "::1")
         except OSError:
             pytest.skip("no IPv6 here")
-        port = listener.sockets[0].getsockname()[1]
         client = Client(*await asyncio.open_connection("::1", port))
         assert (await client.ask()).status == 200
         client.writer.transport.abort()

@@ -8,7 +8,7 @@ import logging
 from lb7._lookup import Table
 from lb7._proxy import Edge
 from lb7.settings import Settings
-from tests.fakes.edged import HOST, Client, edged, request, told, until
+from tests.fakes.edged import HOST, Client, edged, listen, request, told, until
 from tests.fakes.scripted_backend import OK, Connection, Heard, backend
 
 
@@ -169,8 +169,8 @@ async def test_a_log_that_fails_harms_no_request() -> None:
 
         own = Edge(Settings(access_log=1.0), fails)
         front = own.front("http", edge.table, "host", False, 80)
-        listener = await asyncio.get_running_loop().create_server(front, "127.0.0.1", 0)
-        client = Client(*await asyncio.open_connection("127.0.0.1", listener.sockets[0].getsockname()[1]))
+        listener, port = await listen(own, front)
+        client = Client(*await asyncio.open_connection("127.0.0.1", port))
         logging.disable(logging.CRITICAL)
         try:
             for _ in range(2):

@@ -17,6 +17,7 @@ from lb7._balance import Cluster
 from lb7._lookup import Table
 from lb7._proxy import Edge, Front
 from lb7.settings import Settings
+from lb7.sockets import Place, bind
 from lb7.table import Cluster as ClusterSpec
 from lb7.table import HostRules, RouteRule
 from lb7.table import Server as ServerSpec
@@ -179,6 +180,15 @@ def spec_of(backends: Sequence[Backend | int], **values: Any) -> ClusterSpec:
     return ClusterSpec(NAME, "/app", 10000, servers, **values)
 
 
+async def listen(edge: Edge, front: Front, host: str = "127.0.0.1", ssl: Any = None) -> tuple[Any, int]:
+    """Listen as a worker does: what closes it, and the port. Raises OSError."""
+    sock = bind(Place(host, 0))
+    port = sock.getsockname()[1]
+    if ssl is None:
+        return edge.listen(front, sock), port
+    return await asyncio.get_running_loop().create_server(front, sock=sock, ssl=ssl), port
+
+
 @contextlib.asynccontextmanager
 async def edged(
     *backends: Backend | int,
@@ -189,8 +199,7 @@ async def edged(
 ) -> AsyncIterator[Edged]:
     """An edge that listens, with these servers and settings; its time passes. At its end nothing may be left open."""
     made = Edged(Settings(**settings), spec_of(backends, **(cluster or {})), by, ssl is not None)
-    server = await asyncio.get_running_loop().create_server(made.front, "127.0.0.1", 0, ssl=ssl)
-    made.port = server.sockets[0].getsockname()[1]
+    server, made.port = await listen(made.edge, made.front, ssl=ssl)
     clock = asyncio.create_task(_tick(made.edge))
     try:
         yield made
