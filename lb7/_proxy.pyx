@@ -50,7 +50,6 @@ from lb7 import access_log, answers
 from lb7.allowed import Allowed
 from lb7._streams import poll_of
 from lb7.certificates import server_name
-from lb7.sockets import BACKLOG
 
 cdef enum:
     FRESH, HEAD, IDLE, AUTH, WAITING, PAUSING, CONNECTING, SENT, ANSWERING, TUNNEL, LINGER, CLOSING, CLOSED

@@ -40,6 +40,7 @@ cdef class Watched:
 
 cdef class Stream(Watched):
     cdef readonly bytes address            # of the other side, as text: IPv4 as such even where the socket is one of IPv6
+    cdef readonly bint half_closes         # it can be written to after the other side's end, and read after our own
     cdef int write(self, bytes octets) except -1
     # The first octets, and some of others, `start` to `end`.
     cdef int write_both(self, bytes first, bytes octets, Py_ssize_t start, Py_ssize_t end) except -1

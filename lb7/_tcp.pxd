@@ -2,6 +2,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from lb7._balance cimport Cluster, Server
+from lb7._streams cimport Peer, Poll, Stream
 
 
 cdef class Places:
@@ -17,6 +18,7 @@ cdef class TcpFront:
     cdef readonly str name
     cdef readonly Cluster cluster
     cdef readonly Places places
+    cdef Poll poll
     cdef readonly uint64_t open, accepted, received, sent
     cdef object allowed, spec        # of the cluster's allow-list, and what it was made from
     cdef dict words
@@ -27,33 +29,34 @@ cdef class TcpFront:
     cdef bint admits(self, str address) except -1
 
 
-cdef class TcpClient:
+cdef class TcpClient(Peer):
     cdef TcpFront front
     cdef Cluster cluster
     cdef Server server               # that the connection was begun at
     cdef TcpServer upstream
-    cdef object transport, task
+    cdef Stream stream
     cdef str address
     cdef uint64_t hash
     cdef list tried, early           # servers that failed; octets that came before there was a server
     cdef double began, due, last     # of the try; until when this state may last; when something went through
     cdef size_t unread               # octets that had not gone out when last looked at
     cdef int rounds
-    cdef uint8_t state, entered, admitted, half, eof, slow
+    cdef uint8_t state, entered, admitted, eof, takes_nothing
     cdef int choose(self) except -1
     cdef int connect(self, Server server) except -1
+    cdef int stop_connecting(self) except -1
     cdef int not_connected(self) except -1
     cdef int all_failed(self, double now) except -1
     cdef int join(self, TcpServer upstream) except -1
     cdef int refuse(self, str word) except -1
     cdef int left_server(self) except -1
-    cdef int ended(self) except -1
+    cdef int over(self) except -1
     cdef int look(self, double now, double idle, double stalled) except -1
 
 
-cdef class TcpServer:
+cdef class TcpServer(Peer):
     cdef TcpClient client
     cdef Server server
-    cdef object transport
-    cdef uint8_t eof, slow, open
-    cdef int left(self, object error) except -1
+    cdef Stream stream
+    cdef Stream dialed               # that is to be connected
+    cdef uint8_t eof, takes_nothing, open

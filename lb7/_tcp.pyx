@@ -11,23 +11,21 @@
   by one read, then it is not read any more.
 - The end of one direction is passed on (RFC 9293 §3.6); a reset of one side is a reset of the other.
 - A server that drains, or is gone, keeps the connections that it has.
-- uvloop holds a transport only while it is read, and a transport and its protocol hold each other: so as long as there
-  is a connection, its protocol holds itself, or the garbage collector would take both away.
 
 Everything runs on the loop's thread. Times are looked at by `tick`, which is called some times a second.
 """
 
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from lb7._balance cimport Cluster, Server
+from lb7._streams cimport Peer, Poll, Stream
 
 import asyncio
 import logging
-import socket
-import struct
 
+from lb7._streams import poll_of
 from lb7.allowed import allowed as shared_list
 
 cdef extern from "native/random64.h" nogil:
@@ -39,7 +37,6 @@ cdef enum:
 cdef double PAUSE = 1.0         # seconds before all servers are tried anew
 cdef double SWEEP = 1.0         # seconds between looks at joined connections, at most
 
-cdef bytes RESET = struct.pack("ii", 1, 0)
 cdef object logger = logging.getLogger("pharos.l7")
 
 
@@ -47,27 +44,6 @@ cdef double clock() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return now.tv_sec + now.tv_nsec * 1e-9
-
-
-cdef str address_of(object transport):
-    """The peer's address: IPv4 as such even where the socket is one of IPv6, without a scope."""
-    peer = transport.get_extra_info("peername")
-    if not isinstance(peer, tuple) or not peer:
-        return ""
-    address = peer[0].partition("%")[0]
-    return address[7:] if address.startswith("::ffff:") and "." in address else address
-
-
-cdef int reset(object transport) except -1:
-    """End a connection so that the peer knows that it went wrong: closing with nothing lingering sends a reset."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        except OSError:
-            pass
-    transport.abort()
-    return 0
 
 
 cdef class Places:
@@ -110,6 +86,7 @@ cdef class TcpFront:
         self.waiting = set()
         self.joined = set()
         self.now = clock()
+        self.poll = poll_of(asyncio.get_running_loop())
         self.places = places
         if places is None:
             self.places = Places(settings.max_connections, settings.max_connections_per_client)
@@ -171,88 +148,86 @@ cdef class TcpFront:
         return self.allowed is None or self.allowed.contains(address)
 
 
-cdef class TcpClient:
+cdef class TcpClient(Peer):
     """The connection of a client, and what became of it."""
 
-    # --- events of its transport ---
+    # --- what its stream tells ---
 
-    def connection_made(self, transport):
+    cdef int opened(self, Stream stream) except -1:
         cdef TcpFront front = self.front
-        Py_INCREF(self)
-        self.transport = transport
-        self.address = address_of(transport)
-        self.half = transport.can_write_eof()
+        self.stream = stream
+        self.address = stream.address.decode()
         self.last = front.now
         front.accepted += 1
         front.open += 1
         front.waiting.add(self)
-        address = self.address.encode()
-        self.hash = hash64(address, len(address))
+        self.hash = hash64(stream.address, PyBytes_GET_SIZE(stream.address))
         if not front.admits(self.address):
             self.cluster.counts.denied += 1
-            self.refuse("denied")
-            return
+            return self.refuse("denied")
         self.entered = front.places.enter(self.address)
         if not self.entered:
-            self.refuse("max_connections")
-            return
+            return self.refuse("max_connections")
         self.admitted = self.cluster.admit()
         if not self.admitted:
-            self.refuse("max_requests_per_route")
-            return
-        self.choose()
+            return self.refuse("max_requests_per_route")
+        return self.choose()
 
-    def data_received(self, data):
+    cdef int octets(self, bytes data) except -1:
         self.last = self.front.now
-        self.front.received += len(data)
-        self.cluster.counts.received += len(data)
+        self.front.received += PyBytes_GET_SIZE(data)
+        self.cluster.counts.received += PyBytes_GET_SIZE(data)
         if self.state == JOINED:
             if self.upstream.open:
-                self.upstream.transport.write(data)
+                self.upstream.stream.write(data)
         elif self.state < JOINED:
             if self.early is None:
                 self.early = []
             self.early.append(data)
-            self.transport.pause_reading()
+            self.stream.pause()
+        return 0
 
-    def eof_received(self):
-        """The client sends no more. True: it may still be sent to."""
+    cdef bint ended(self) except -1:
         self.eof = True
         if self.state == JOINED and self.upstream.open:
             if self.upstream.eof:
-                self.upstream.transport.close()
+                self.upstream.stream.close()
                 return False
-            self.upstream.transport.write_eof()
-        return self.half
+            self.upstream.stream.write_eof()
+        return self.stream.half_closes
 
-    def pause_writing(self):
-        self.slow = True
+    cdef int slow(self) except -1:
+        self.takes_nothing = True
         if self.upstream is not None and self.upstream.open:
-            self.upstream.transport.pause_reading()
+            self.upstream.stream.pause()
+        return 0
 
-    def resume_writing(self):
-        self.slow = False
+    cdef int quick(self) except -1:
+        self.takes_nothing = False
         if self.upstream is not None and self.upstream.open and not self.upstream.eof:
-            self.upstream.transport.resume_reading()
+            self.upstream.stream.resume()
+        return 0
 
-    def connection_lost(self, error):
+    cdef int lost(self, bint clean) except -1:
         cdef TcpServer upstream = self.upstream
-        self.transport = None
-        if self.task is not None:
-            self.task.cancel()
+        self.stream = None
         if self.state == WAITING:
             self.cluster.stop_waiting(self)
         if self.state < JOINED:
             self.front.count("client_left")
+            self.stop_connecting()
             self.left_server()
         self.state = CLOSING
         if upstream is not None and upstream.open:
-            if error is None:
-                upstream.transport.close()
+            if clean:
+                upstream.stream.close()
             else:
-                reset(upstream.transport)
-        self.ended()
-        Py_DECREF(self)
+                upstream.stream.reset()
+        return self.over()
+
+    cdef int broken(self) except -1:
+        logger.exception("lb7: an error in a TCP connection; it is closed")
+        return self.refuse("error")
 
     # --- which server ---
 
@@ -288,7 +263,7 @@ cdef class TcpClient:
     def overdue(self):
         """Its state has lasted too long."""
         if self.state == CONNECTING:
-            self.task.cancel()
+            self.stop_connecting()
             self.not_connected()
         elif self.state == WAITING:
             self.cluster.stop_waiting(self)
@@ -306,7 +281,15 @@ cdef class TcpClient:
         self.upstream = TcpServer.__new__(TcpServer)
         self.upstream.client = self
         self.upstream.server = server
-        self.task = asyncio.get_running_loop().create_task(dial(self, self.upstream, server.address, server.port))
+        self.upstream.dialed = self.front.poll.connect(self.upstream, server.address, server.port)
+        return 0
+
+    cdef int stop_connecting(self) except -1:
+        """Nothing more is heard of the connection that is being made, if one is."""
+        cdef TcpServer upstream = self.upstream
+        if upstream is not None and upstream.dialed is not None:
+            upstream.dialed.abort()
+            upstream.dialed = None
         return 0
 
     cdef int not_connected(self) except -1:
@@ -314,7 +297,6 @@ cdef class TcpClient:
         cdef Server server = self.server
         self.upstream.client = None
         self.upstream = None
-        self.task = None
         self.cluster.connect_failed(server, clock())
         self.front.count("connect_failed")
         self.left_server()
@@ -338,7 +320,6 @@ cdef class TcpClient:
         """A server has taken the connection: pass on what came before, and read from both."""
         cdef double now = clock()
         self.state = JOINED
-        self.task = None
         self.tried = None
         self.cluster.connected(self.server, now, now - self.began)
         self.server.connections += 1
@@ -346,11 +327,11 @@ cdef class TcpClient:
         self.front.joined.add(self)
         early, self.early = self.early, None
         for data in early or ():
-            upstream.transport.write(data)
+            upstream.stream.write(data)
         if self.eof:
-            upstream.transport.write_eof()
-        elif not upstream.slow:
-            self.transport.resume_reading()
+            upstream.stream.write_eof()
+        elif not upstream.takes_nothing:
+            self.stream.resume()
         return 0
 
     # --- how it ends ---
@@ -360,15 +341,14 @@ cdef class TcpClient:
         self.front.count(word)
         if self.state == WAITING:
             self.cluster.stop_waiting(self)
-        if self.task is not None:
-            self.task.cancel()
         if self.state < JOINED:
+            self.stop_connecting()
             self.left_server()
         self.state = CLOSING
         if self.upstream is not None and self.upstream.open:
-            reset(self.upstream.transport)
-        if self.transport is not None:
-            reset(self.transport)
+            self.upstream.stream.reset()
+        if self.stream is not None:
+            self.stream.reset()
         return 0
 
     cdef int left_server(self) except -1:
@@ -379,10 +359,10 @@ cdef class TcpClient:
             self.cluster.end(server)
         return 0
 
-    cdef int ended(self) except -1:
+    cdef int over(self) except -1:
         """When both sides are gone, nothing of it is left."""
         cdef TcpFront front = self.front
-        if self.state == CLOSED or self.transport is not None or self.upstream is not None and self.upstream.open:
+        if self.state == CLOSED or self.stream is not None or self.upstream is not None and self.upstream.open:
             return 0
         self.state = CLOSED
         self.upstream = None
@@ -398,10 +378,10 @@ cdef class TcpClient:
     cdef int look(self, double now, double idle, double stalled) except -1:
         """End it when nothing goes through any more."""
         cdef size_t unread = 0
-        if self.transport is not None:
-            unread += self.transport.get_write_buffer_size()
+        if self.stream is not None:
+            unread += self.stream.waiting()
         if self.upstream is not None and self.upstream.open:
-            unread += self.upstream.transport.get_write_buffer_size()
+            unread += self.upstream.stream.waiting()
         if unread != self.unread:
             self.unread = unread
             self.last = now
@@ -410,76 +390,66 @@ cdef class TcpClient:
         return 0
 
 
-cdef class TcpServer:
+cdef class TcpServer(Peer):
     """The connection to a server that a client is joined to."""
 
-    def connection_made(self, transport):
-        Py_INCREF(self)
-        self.transport = transport
-        if self.client is None or self.client.state != CONNECTING:  # it has left, or waited too long
-            transport.abort()
-            return
+    cdef int opened(self, Stream stream) except -1:
+        self.dialed = None
+        self.stream = stream
         self.open = True
-        self.client.join(self)
+        return self.client.join(self)
 
-    def data_received(self, data):
+    cdef int unreachable(self, int error) except -1:
+        self.dialed = None
+        return self.client.not_connected()
+
+    cdef int octets(self, bytes data) except -1:
         cdef TcpClient client = self.client
         client.last = client.front.now
-        client.front.sent += len(data)
-        client.cluster.counts.sent += len(data)
-        if client.transport is not None and client.state == JOINED:
-            client.transport.write(data)
+        client.front.sent += PyBytes_GET_SIZE(data)
+        client.cluster.counts.sent += PyBytes_GET_SIZE(data)
+        if client.stream is not None and client.state == JOINED:
+            client.stream.write(data)
+        return 0
 
-    def eof_received(self):
+    cdef bint ended(self) except -1:
         cdef TcpClient client = self.client
         self.eof = True
-        if client is None or client.transport is None:
+        if client.stream is None:
             return False
-        if client.eof or not client.half:
-            client.transport.close()
+        if client.eof or not client.stream.half_closes:
+            client.stream.close()
             return False
-        client.transport.write_eof()
+        client.stream.write_eof()
         return True
 
-    def pause_writing(self):
-        self.slow = True
-        if self.client.transport is not None:
-            self.client.transport.pause_reading()
+    cdef int slow(self) except -1:
+        self.takes_nothing = True
+        if self.client.stream is not None:
+            self.client.stream.pause()
+        return 0
 
-    def resume_writing(self):
-        self.slow = False
-        if self.client.transport is not None and not self.client.eof:
-            self.client.transport.resume_reading()
+    cdef int quick(self) except -1:
+        self.takes_nothing = False
+        if self.client.stream is not None and not self.client.eof:
+            self.client.stream.resume()
+        return 0
 
-    def connection_lost(self, error):
-        if self.open:
-            self.left(error)
-        self.transport = None
-        Py_DECREF(self)
-
-    cdef int left(self, object error) except -1:
+    cdef int lost(self, bint clean) except -1:
         cdef TcpClient client = self.client
         self.open = False
+        self.stream = None
         self.server.connections -= 1
         client.left_server()
         if client.state == JOINED:
             client.state = CLOSING
-        if client.transport is not None:
-            if error is None:
-                client.transport.close()
+        if client.stream is not None:
+            if clean:
+                client.stream.close()
             else:
                 self.server.cluster.was_reset(self.server, clock())
-                reset(client.transport)
-        return client.ended()
+                client.stream.reset()
+        return client.over()
 
-
-async def dial(TcpClient client, TcpServer upstream, str address, int port):
-    """Whoever is connected calls `connection_made`, and it goes on from there."""
-    try:
-        await asyncio.get_running_loop().create_connection(lambda: upstream, address, port)
-    except (OSError, asyncio.CancelledError):
-        pass
-    except Exception:
-        logger.exception("lb7: connecting to %s port %d", address, port)
-    if client.state == CONNECTING and client.upstream is upstream and not upstream.open:
-        client.not_connected()
+    cdef int broken(self) except -1:
+        return self.client.broken()

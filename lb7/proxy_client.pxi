@@ -1,4 +1,4 @@
-# A client's connection, as asyncio and the wheel of time-outs drive it.
+# A client's connection, as its stream and the wheel of time-outs drive it.
 
 
 cdef class ClientConnection(Timed):

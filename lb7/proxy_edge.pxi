@@ -58,11 +58,6 @@ cdef class Edge:
             front.fields = b"X-Forwarded-Proto: %b\r\n" % (b"https" if tls else b"http") + front.fields
         return front
 
-    def listen(self, Front front not None, sock):
-        """Accept a listener's connections on this socket, which is then ours, until `close` is called of what is
-        returned: without TLS, on the running loop. Raises OSError."""
-        return poll_of_edge(self).listen(sock, front, BACKLOG)
-
     def tick(self):
         """Let time pass: to be called about every 250 ms."""
         cdef double passed = (clock() - self.started) / TICK

@@ -1,4 +1,4 @@
-# A connection to a server, as asyncio and the wheel of time-outs drive it.
+# A connection to a server, as its stream and the wheel of time-outs drive it.
 
 
 cdef class ServerConnection(Timed):

@@ -2,6 +2,9 @@
 
 
 cdef class PlainStream(Stream):
+    def __cinit__(self):
+        self.half_closes = True
+
     def __repr__(self):
         return f"<PlainStream {self.address.decode()} fd={self.fd} queued={self.queued} leaving={self.leaving}>"
 

@@ -86,8 +86,8 @@ cdef class Poll:
         cdef Watched it
         left, self.left = self.left, []
         for it in left:
-            it.mask = 0  # closing the file takes it out
             try:
+                it.watch(0)  # closing would not do it while the file has another descriptor, as a listener's has
                 it.leave()
             except Exception:
                 it.failed()

@@ -5,6 +5,7 @@ cdef class TransportStream(Stream):
     def __init__(self, transport):
         cdef bytes address
         self.transport = transport
+        self.half_closes = transport.can_write_eof()
         peer = transport.get_extra_info("peername")
         address = peer[0].encode() if isinstance(peer, tuple) and peer else b""
         if address.startswith(b"::ffff:") and b"." in address:

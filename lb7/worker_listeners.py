@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from lb7._proxy import Edge, Front
-from lb7._streams import Listening
+from lb7._streams import Listening, poll_of
 from lb7._tcp import Places, TcpFront
 from lb7.certificates import CertificateStore
 from lb7.sockets import BACKLOG, is_waited_for
@@ -180,11 +180,10 @@ class Listeners:
         context = self._context(listener) if listener.tls else None
         handshake = self._edge.settings.request_timeout if context is not None else None
         sock = sock.dup()  # so that the socket stays when the server is closed
-        if isinstance(front, Front) and context is None:
-            return self._edge.listen(front, sock)
-        return await asyncio.get_running_loop().create_server(
-            front, sock=sock, backlog=BACKLOG, ssl=context, ssl_handshake_timeout=handshake
-        )
+        loop = asyncio.get_running_loop()
+        if context is None:
+            return poll_of(loop).listen(sock, front, BACKLOG)
+        return await loop.create_server(front, sock=sock, backlog=BACKLOG, ssl=context, ssl_handshake_timeout=handshake)
 
     def _front(self, listener: Listener, port: int) -> _Front:
         fronts = self._fronts.setdefault(listener.name, {})

@@ -169,7 +169,7 @@ async def test_a_log_that_fails_harms_no_request() -> None:
 
         own = Edge(Settings(access_log=1.0), fails)
         front = own.front("http", edge.table, "host", False, 80)
-        listener, port = await listen(own, front)
+        listener, port = await listen(front)
         client = Client(*await asyncio.open_connection("127.0.0.1", port))
         logging.disable(logging.CRITICAL)
         try:

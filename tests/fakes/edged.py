@@ -16,8 +16,10 @@ from blockbuster import blockbuster_ctx
 from lb7._balance import Cluster
 from lb7._lookup import Table
 from lb7._proxy import Edge, Front
+from lb7._streams import poll_of
+from lb7._tcp import TcpFront
 from lb7.settings import Settings
-from lb7.sockets import Place, bind
+from lb7.sockets import BACKLOG, Place, bind
 from lb7.table import Cluster as ClusterSpec
 from lb7.table import HostRules, RouteRule
 from lb7.table import Server as ServerSpec
@@ -180,13 +182,16 @@ def spec_of(backends: Sequence[Backend | int], **values: Any) -> ClusterSpec:
     return ClusterSpec(NAME, "/app", 10000, servers, **values)
 
 
-async def listen(edge: Edge, front: Front, host: str = "127.0.0.1", ssl: Any = None) -> tuple[Any, int]:
+async def listen(
+    front: Front | TcpFront, host: str = "127.0.0.1", ssl: Any = None, *, dual: bool = False
+) -> tuple[Any, int]:
     """Listen as a worker does: what closes it, and the port. Raises OSError."""
-    sock = bind(Place(host, 0))
+    sock = bind(Place(host, 0, dual))
     port = sock.getsockname()[1]
+    loop = asyncio.get_running_loop()
     if ssl is None:
-        return edge.listen(front, sock), port
-    return await asyncio.get_running_loop().create_server(front, sock=sock, ssl=ssl), port
+        return poll_of(loop).listen(sock, front, BACKLOG), port
+    return await loop.create_server(front, sock=sock, ssl=ssl), port
 
 
 @contextlib.asynccontextmanager
@@ -199,7 +204,7 @@ async def edged(
 ) -> AsyncIterator[Edged]:
     """An edge that listens, with these servers and settings; its time passes. At its end nothing may be left open."""
     made = Edged(Settings(**settings), spec_of(backends, **(cluster or {})), by, ssl is not None)
-    server, made.port = await listen(made.edge, made.front, ssl=ssl)
+    server, made.port = await listen(made.front, ssl=ssl)
     clock = asyncio.create_task(_tick(made.edge))
     try:
         yield made

@@ -20,6 +20,7 @@ import msgspec
 from lb7._balance import Cluster
 from lb7._lookup import Table
 from lb7._proxy import Edge
+from lb7._streams import Peer, Poll
 from lb7.settings import Settings
 from lb7.table import AuthRule, HostRules, PathPrefix, RouteRule, Server
 from lb7.table import Cluster as ClusterSpec
@@ -91,6 +92,9 @@ class Written(deque[bytes]):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return CLIENT if name == "peername" else default
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def taken(self) -> bytes:
         """All that was written since this was asked last."""
         octets = b"".join(self)
@@ -98,21 +102,24 @@ class Written(deque[bytes]):
         return octets
 
 
-class Loop(asyncio.SelectorEventLoop):
+class Nowhere(Poll):
     """Connects to nobody."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
         self.connected: list[tuple[asyncio.Protocol, Written]] = []
 
-    async def create_connection(self, factory: Any, *where: Any, **how: Any) -> Any:  # type: ignore[override]
-        protocol, transport = factory(), Written()
-        protocol.connection_made(cast(asyncio.Transport, transport))
-        self.connected.append((protocol, transport))
-        return transport, protocol
+    def connect(self, peer: Peer, address: str, port: int) -> None:  # type: ignore[override]
+        """At once, by a transport that keeps what is written."""
+        self.loop.call_soon(self.connects, peer)
+
+    def connects(self, peer: Peer) -> None:
+        transport = Written()
+        peer.connection_made(cast(asyncio.Transport, transport))
+        self.connected.append((peer, transport))
 
 
-def edge_of(conversation: Conversation) -> tuple[Edge, asyncio.Protocol, Written]:
+def edge_of(conversation: Conversation, poll: Poll) -> tuple[Edge, asyncio.Protocol, Written]:
     """An edge with this host among others, and a client's connection."""
     settings = Settings(**conversation.settings)
     spec = ClusterSpec(_NAME, "/shop", 10000, (_SERVER,), **conversation.cluster)
@@ -123,21 +130,22 @@ def edge_of(conversation: Conversation) -> tuple[Edge, asyncio.Protocol, Written
     for number in range(OTHER_HOSTS):
         table.put(f"host{number}.example.com", HostRules(routes=(RouteRule(cluster=_OTHER),)), {_OTHER: other})
     edge = Edge(settings, lambda record: None)
+    edge.poll = poll
     protocol, transport = edge.front("http", table, "host", False, 80)(), Written()
     protocol.connection_made(cast(asyncio.Transport, transport))
     return edge, protocol, transport
 
 
-async def converse(loop: Loop, conversation: Conversation) -> None:
+async def converse(poll: Nowhere, conversation: Conversation) -> None:
     """Once to connect and to have the password known, then as it is counted."""
-    edge, client, answered = edge_of(conversation)
-    loop.connected.clear()
+    edge, client, answered = edge_of(conversation, poll)
+    poll.connected.clear()
     for piece in conversation.request:
         client.data_received(piece)
-    while not (loop.connected and loop.connected[0][1]):
+    while not (poll.connected and poll.connected[0][1]):
         assert not answered, f"answered by the edge: {answered.taken()!r}"
         await asyncio.sleep(0.001)
-    server, asked = loop.connected[0]
+    server, asked = poll.connected[0]
     for piece in conversation.answer:
         server.data_received(piece)
     first, last = asked.taken(), answered.taken()
@@ -155,16 +163,16 @@ async def converse(loop: Loop, conversation: Conversation) -> None:
     assert last.endswith(conversation.answer[-1][-10:])
     assert counts["requests"] == 1 + 2 * REQUESTS
     assert counts["requests_open"] == 0
-    assert len(loop.connected) == counts["pooled"] == 1
+    assert len(poll.connected) == counts["pooled"] == 1
 
 
 def main() -> None:
     """See the module."""
     gc.disable()
-    loop = Loop()
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+    with asyncio.Runner() as runner:
+        poll = Nowhere(runner.get_loop())
         for name, conversation in CONVERSATIONS.items():
-            runner.run(converse(loop, conversation))
+            runner.run(converse(poll, conversation))
             print(name)
 
 
