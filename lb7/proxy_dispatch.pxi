@@ -4,7 +4,7 @@
 cdef enum:
     PAUSE_TICKS = 4          # before all servers are tried anew
 
-OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EADDRNOTAVAIL))
 """Why there is no connection, when the server is not to blame."""
 
 

@@ -67,6 +67,7 @@ cdef class PlainStream(Stream):
         if error:
             return self._not_connected(error)
         self.connecting = False
+        self.watch(EPOLLIN)
         return self._opened()
 
     cdef int _not_connected(self, int error) except -1:
@@ -75,8 +76,8 @@ cdef class PlainStream(Stream):
 
     cdef int _opened(self) except -1:
         self.reading = True
-        self.watch(EPOLLIN)
-        return self.peer.opened(self)
+        self.peer.opened(self)
+        return 0 if self.leaving else self.watch(self.mask | EPOLLIN)
 
     # --- reading ---
 

@@ -68,18 +68,20 @@ cdef class Poll:
         cdef Watched it
         cdef int count, at
         self.running = True
-        count = epoll_wait(self.fd, events, BATCH, 0)
-        for at in range(count):
-            it = <Watched>events[at].data.ptr
-            if it.leaving:
-                continue
-            try:
-                it.happened(events[at].events)
-            except Exception:
-                it.failed()
-        self.running = False
-        if self.left:
-            self.let_go()
+        try:
+            count = epoll_wait(self.fd, events, BATCH, 0)
+            for at in range(count):
+                it = <Watched>events[at].data.ptr
+                if it.leaving:
+                    continue
+                try:
+                    it.happened(events[at].events)
+                except Exception:
+                    it.failed()
+        finally:
+            self.running = False
+            if self.left:
+                self.let_go()
 
     def let_go(self):
         """Those that were to leave do."""
@@ -142,10 +144,13 @@ cdef class Poll:
             setsockopt(stream.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
             if c_connect(stream.fd, <sockaddr *>&place, <socklen_t>length) < 0 and errno != EINPROGRESS and errno != EINTR:
                 error = errno
+        if not error:
+            try:
+                stream.watch(EPOLLOUT)
+            except OSError as failure:
+                error = failure.errno
         if error:
             stream._not_connected(error)
-        else:
-            stream.watch(EPOLLOUT)
         return stream
 
 
