@@ -32,14 +32,19 @@ cdef struct prefix_entry:
     uint32_t begin, border, whole   # the first rule that has it so, or NEVER
 
 
+cdef struct prefix_length:
+    uint32_t length
+    uint32_t kinds                  # BEGIN | BORDER | WHOLE, of the prefixes that are so long
+
+
 cdef struct prefix_index:
     prefix_entry* entries
     uint32_t* slots                 # number of the entry, from 1
     size_t mask
     uint8_t* octets
-    uint8_t* kinds                  # BEGIN | BORDER | WHOLE, by length
-    Py_ssize_t longest
-    const uint8_t* fold
+    prefix_length* lengths          # all there are, the shortest first
+    size_t lengths_end
+    bint folded                     # case does not matter; the octets are in lower case
 
 
 cdef class FirstMatch:

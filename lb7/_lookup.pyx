@@ -9,8 +9,8 @@ first that matches is found without asking each: all prefixes of a list are in o
 its beginning to its end, and looked up wherever a prefix of that length may end. So the cost depends on the path, not
 on the number of rules. What the three lists yield is put together once, in a Decision that all such requests share.
 
-Hashes are polynomials over 2^61 - 1 at a random point: whoever chooses hosts and paths, or the rules, can't choose
-collisions. Nothing that clients send is ever remembered here.
+Hashes are polynomials over 2^61 - 1 at a random point, not wholly reduced: whoever chooses hosts and paths, or the
+rules, can't choose collisions. Nothing that clients send is ever remembered here.
 
 The files lookup_*.pxi are parts of this one.
 """
@@ -18,7 +18,7 @@ The files lookup_*.pxi are parts of this one.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from lb7._balance cimport Cluster
 
@@ -35,27 +35,29 @@ cdef extern from *:
     static inline uint64_t mix(uint64_t hash, uint64_t word, uint64_t point)
     {
         unsigned __int128 sum = (unsigned __int128)hash * point + word;
-        uint64_t low = ((uint64_t)sum & MERSENNE) + (uint64_t)(sum >> 61);
-        return (low & MERSENNE) + (low >> 61);
+        return ((uint64_t)sum & MERSENNE) + (uint64_t)(sum >> 61); /* below 2^62 + 2, as the point is below 2^60 */
     }
     """
     uint64_t mix(uint64_t hash, uint64_t word, uint64_t point) noexcept nogil
+
+cdef extern from "native/words64.h" nogil:
+    uint64_t part64(const uint8_t*, size_t) noexcept
+    uint64_t lowered64(uint64_t) noexcept
+    bint is_lowered(const uint8_t*, const uint8_t*, size_t) noexcept
 
 cdef enum:
     BEGIN = 1       # a prefix of any path
     BORDER = 2      # a prefix up to the end of a segment
     WHOLE = 4       # the path itself
-    WORD = 56       # bits that are hashed at once: less than the prime has
+    WORD = 7        # octets that are hashed at once: with fewer bits than the prime
     MOST_NAME = 260 # octets of a host name with port that wildcards are searched for
 
 cdef uint32_t NEVER = 0xFFFFFFFF
 
-cdef uint64_t point = int.from_bytes(os.urandom(8), "little") % ((1 << 61) - 3) + 2
+cdef uint64_t point = int.from_bytes(os.urandom(8), "little") % ((1 << 60) - 2) + 2
 
-cdef uint8_t[256] same, lower, odd   # odd: octets that make another form of the path likely
+cdef uint8_t[256] odd   # octets that make another form of the path likely
 for _octet in range(256):
-    same[_octet] = _octet
-    lower[_octet] = _octet + 32 if 65 <= _octet <= 90 else _octet
     odd[_octet] = _octet in b"%;\\/"
 
 
@@ -116,15 +118,11 @@ cdef class Host:
     cdef bint named(self, const uint8_t* octets, Py_ssize_t length, bint star) noexcept:
         """Whether this is its name, in any case; with "*" before it if asked."""
         cdef const uint8_t* name = self.start
-        cdef Py_ssize_t i
         if self.length != <size_t>(length + star) or star and name[0] != c"*":
             return False
         if self.length > START:
             name = <const uint8_t*>PyBytes_AS_STRING(self.name)
-        for i in range(length):
-            if lower[octets[i]] != name[i + star]:
-                return False
-        return True
+        return is_lowered(octets, name + star, length)
 
     cdef Decision decision(self, uint64_t auth, uint64_t redirect, uint64_t route):
         cdef Decision served
@@ -244,26 +242,34 @@ cdef Host host_from(bytes name, rules, clusters, bint exact):
 
 
 cdef uint64_t hashed(const uint8_t* octets, Py_ssize_t length, bint star) noexcept nogil:
-    """The hash of octets in lower case, with "*" before them if asked."""
-    cdef uint64_t hash = 0, word = c"*" if star else 0
-    cdef int shift = 8 if star else 0
-    cdef Py_ssize_t i
-    for i in range(length):
-        word |= <uint64_t>lower[octets[i]] << shift
-        shift += 8
-        if shift == WORD:
-            hash = mix(hash, word, point)
-            word = 0
-            shift = 0
-    return mix(mix(hash, word, point), length + star, point)
+    """The hash of octets in lower case, with "*" before them if asked: the same as if it stood there."""
+    cdef uint64_t hash = 0
+    cdef Py_ssize_t left
+    if not star and length > 0 and octets[0] == c"*":
+        octets += 1
+        length -= 1
+        star = True
+    if star:
+        hash = c"*"
+    left = length
+    while left >= WORD:
+        hash = mix(hash, lowered64(part64(octets, WORD)), point)
+        octets += WORD
+        left -= WORD
+    return last_mixed(hash, lowered64(part64(octets, left)), length)
 
 
-cdef bint is_lower(const uint8_t* octets, Py_ssize_t length) noexcept nogil:
+cdef inline uint64_t last_mixed(uint64_t hash, uint64_t rest, uint64_t length) noexcept nogil:
+    """The hash of octets whose whole words are in it. The length is for those that differ by octets 0 at their end."""
+    return mix(mix(hash, rest, point), length, point)
+
+
+cdef bint has_capitals(const uint8_t* octets, Py_ssize_t length) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(length):
-        if lower[octets[i]] != octets[i]:
-            return False
-    return True
+        if c"A" <= octets[i] <= c"Z":
+            return True
+    return False
 
 
 cdef class Table:
@@ -358,7 +364,7 @@ cdef class Table:
             return None
         cdef const uint8_t* octets = <const uint8_t*>host
         cdef Host found = None
-        if not self.exact_case or is_lower(octets, length):
+        if not self.exact_case or not has_capitals(octets, length):
             found = self.probed(hashed(octets, length, False), octets, length, False)
             if found is None and self.deepest and length <= MOST_NAME:
                 found = self.below(octets, length)

@@ -6,17 +6,13 @@ cdef uint32_t probe(const prefix_index* index, uint64_t hash, const uint8_t* pat
     cdef size_t at = hash & index.mask
     cdef const prefix_entry* entry
     cdef const uint8_t* octets
-    cdef Py_ssize_t i
     while index.slots[at]:
         entry = &index.entries[index.slots[at] - 1]
         at = (at + 1) & index.mask
         if entry.hash != hash or entry.length != <uint32_t>length:
             continue
         octets = index.octets + entry.start
-        for i in range(length):
-            if index.fold[path[i]] != octets[i]:
-                break
-        else:
+        if are_alike(index, path, octets, length):
             if useful & BEGIN:
                 best = min(best, entry.begin)
             if useful & BORDER:
@@ -29,60 +25,63 @@ cdef uint32_t probe(const prefix_index* index, uint64_t hash, const uint8_t* pat
 
 cdef uint32_t search(const prefix_index* index, const uint8_t* path, Py_ssize_t length, uint32_t best) noexcept nogil:
     """The first rule with a prefix of this path, if it comes before `best`."""
-    cdef uint64_t hash = 0, word = 0
-    cdef int shift = 0, useful
-    cdef Py_ssize_t i, end = min(length, index.longest)
-    for i in range(end + 1):
-        useful = index.kinds[i]
+    cdef uint64_t hash = 0, rest
+    cdef const uint8_t* at = path   # up to where the words are in `hash`
+    cdef const prefix_length* some = index.lengths
+    cdef const prefix_length* end = some + index.lengths_end
+    cdef Py_ssize_t size
+    cdef int useful
+    while some < end and some.length <= length:
+        size, useful = some.length, some.kinds
+        some += 1
+        if size != length:
+            useful &= BEGIN | BORDER if path[size] == c"/" else BEGIN
         if useful:
-            if i != length:
-                useful &= BEGIN | BORDER if path[i] == c"/" else BEGIN
-            if useful:
-                best = probe(index, mix(mix(hash, word, point), i, point), path, i, useful, best)
-        if i == end:
-            break
-        word |= <uint64_t>index.fold[path[i]] << shift
-        shift += 8
-        if shift == WORD:
-            hash = mix(hash, word, point)
-            word = 0
-            shift = 0
+            while path + size - at >= WORD:
+                hash = mix(hash, as_compared(index, part64(at, WORD)), point)
+                at += WORD
+            rest = as_compared(index, part64(at, path + size - at))
+            best = probe(index, last_mixed(hash, rest, size), path, size, useful, best)
     return best
 
 
+cdef inline bint are_alike(const prefix_index* index, const uint8_t* path, const uint8_t* octets,
+                           size_t length) noexcept nogil:
+    return is_lowered(path, octets, length) if index.folded else memcmp(path, octets, length) == 0
+
+
+cdef inline uint64_t as_compared(const prefix_index* index, uint64_t word) noexcept nogil:
+    return lowered64(word) if index.folded else word
+
+
 cdef uint64_t hashed_as_is(const uint8_t* octets, Py_ssize_t length) noexcept nogil:
-    cdef uint64_t hash = 0, word = 0
-    cdef int shift = 0
-    cdef Py_ssize_t i
-    for i in range(length):
-        word |= <uint64_t>octets[i] << shift
-        shift += 8
-        if shift == WORD:
-            hash = mix(hash, word, point)
-            word = 0
-            shift = 0
-    return mix(mix(hash, word, point), length, point)
+    cdef uint64_t hash = 0
+    cdef Py_ssize_t left = length
+    while left >= WORD:
+        hash = mix(hash, part64(octets, WORD), point)
+        octets += WORD
+        left -= WORD
+    return last_mixed(hash, part64(octets, left), length)
 
 
-cdef int build(prefix_index* index, dict prefixes, const uint8_t* fold) except -1:
+cdef int build(prefix_index* index, dict prefixes, bint folded) except -1:
     """From octets → [first rule by BEGIN, by BORDER, by WHOLE]."""
     cdef size_t size = 4, total = 0, start = 0, at
     cdef uint32_t number = 0
     cdef prefix_entry* entry
     cdef bytes octets
     cdef list orders
+    cdef dict kinds = {}
     for octets in prefixes:
         total += PyBytes_GET_SIZE(octets)
-        index.longest = max(index.longest, PyBytes_GET_SIZE(octets))
     while size < 2 * <size_t>len(prefixes):
         size *= 2
     index.mask = size - 1
-    index.fold = fold
+    index.folded = folded
     index.entries = <prefix_entry*>calloc(max(1, len(prefixes)), sizeof(prefix_entry))
     index.slots = <uint32_t*>calloc(size, sizeof(uint32_t))
     index.octets = <uint8_t*>malloc(total + 1)
-    index.kinds = <uint8_t*>calloc(index.longest + 1, 1)
-    if not index.entries or not index.slots or not index.octets or not index.kinds:
+    if not index.entries or not index.slots or not index.octets:
         raise MemoryError
     for octets, orders in prefixes.items():
         entry = &index.entries[number]
@@ -93,12 +92,25 @@ cdef int build(prefix_index* index, dict prefixes, const uint8_t* fold) except -
         entry.hash = hashed_as_is(index.octets + start, entry.length)
         start += entry.length
         entry.begin, entry.border, entry.whole = orders
-        index.kinds[entry.length] |= ((BEGIN if entry.begin != NEVER else 0) | (BORDER if entry.border != NEVER else 0)
-                                      | (WHOLE if entry.whole != NEVER else 0))
+        kinds[entry.length] = kinds.get(entry.length, 0) | (
+            (BEGIN if entry.begin != NEVER else 0) | (BORDER if entry.border != NEVER else 0)
+            | (WHOLE if entry.whole != NEVER else 0))
         at = entry.hash & index.mask
         while index.slots[at]:
             at = (at + 1) & index.mask
         index.slots[at] = number
+    return set_lengths(index, kinds)
+
+
+cdef int set_lengths(prefix_index* index, dict kinds) except -1:
+    """From length → kinds of the prefixes that are so long."""
+    index.lengths = <prefix_length*>malloc(len(kinds) * sizeof(prefix_length))
+    if not index.lengths:
+        raise MemoryError
+    for length, of_length in sorted(kinds.items()):
+        index.lengths[index.lengths_end].length = length
+        index.lengths[index.lengths_end].kinds = of_length
+        index.lengths_end += 1
     return 0
 
 
@@ -106,7 +118,7 @@ cdef void release(prefix_index* index) noexcept:
     free(index.entries)
     free(index.slots)
     free(index.octets)
-    free(index.kinds)
+    free(index.lengths)
 
 
 cdef class FirstMatch:
@@ -132,9 +144,9 @@ cdef class FirstMatch:
             if rule < orders[place]:
                 orders[place] = rule
         if plain:
-            build(&self.plain, plain, same)
+            build(&self.plain, plain, False)
         if folded:
-            build(&self.folded, folded, lower)
+            build(&self.folded, folded, True)
 
     def __dealloc__(self):
         free(self.numbers)

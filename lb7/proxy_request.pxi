@@ -5,7 +5,8 @@ cdef enum:
                | 1 << HTTP1_X_FORWARDED_HOST | 1 << HTTP1_FORWARDED)
     OWN_FIELDS = 1024        # octets of the fields that we add, at most, but for those that are appended to
 
-cdef const char *HEX = b"0123456789abcdef"
+cdef extern from "native/words64.h" nogil:
+    void put_hex64(char *, uint64_t) noexcept
 
 
 cdef inline char *put(char *at, const char *octets, Py_ssize_t length) noexcept:
@@ -256,16 +257,10 @@ cdef char *continued_fields(ClientConnection c, const char *octets, char *at) no
 
 cdef char *put_request_id(Edge edge, char *at) noexcept:
     """128 random bits in hexadecimal digits."""
-    cdef uint64_t value
-    cdef int half, digit
     at = put(at, b"X-Request-Id: ", 14)
-    for half in range(2):
-        value = draw(edge)
-        for digit in range(16):
-            at[digit] = HEX[value & 15]
-            value >>= 4
-        at += 16
-    return put(at, b"\r\n", 2)
+    put_hex64(at, draw(edge))
+    put_hex64(at + 16, draw(edge))
+    return put(at + 32, b"\r\n", 2)
 
 
 cdef inline uint64_t draw(Edge edge) noexcept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given
@@ -42,6 +43,9 @@ PIECES = st.sampled_from(
         "%zz",
         "//",
         "é",
+        "/segment",
+        "/Segment",
+        "/of-many-octets/",
     ]
 )
 PATHS = st.lists(PIECES, max_size=9).map("".join)
@@ -73,10 +77,17 @@ RULES = st.builds(
     st.lists(st.builds(RouteRule, PREFIX_LISTS, st.sampled_from([*NAMES, "/none:9"])), max_size=8).map(tuple),
 )
 
-LABELS = st.lists(st.sampled_from(["a", "b", "Com"]), min_size=1, max_size=3).map(".".join)
+LONG = "Long-Name-0123456789"  # several words of the hash, and of what is compared at once
+LABELS = st.lists(st.sampled_from(["a", "b", "Com", "b2345678", LONG]), min_size=1, max_size=3).map(".".join)
 HOSTS = st.one_of(LABELS, LABELS.map(lambda name: f"*.{name}"), LABELS.map(lambda name: f"{name}:"), st.just(""))
 REQUEST_HOSTS = st.builds(
-    "".join, st.tuples(st.one_of(LABELS, st.just("")), st.sampled_from(["", "."]), st.sampled_from(["", ":", ":80"]))
+    "".join,
+    st.tuples(
+        st.sampled_from(["", "", "*."]),
+        st.one_of(LABELS, LABELS.map(str.upper), st.just("")),
+        st.sampled_from(["", "."]),
+        st.sampled_from(["", ":", ":80"]),
+    ),
 )
 
 
@@ -184,3 +195,40 @@ def readings(path: str) -> set[str]:
                     read = read.replace("//", "/")
                 found.add(read)
     return found
+
+
+ALPHABET = "aAzZ@[`{-.*\xe9"
+TEXTS = st.text(ALPHABET, min_size=1, max_size=60)
+NEAR = st.tuples(st.integers(0, 7), st.sampled_from([str, str.swapcase]), st.sampled_from([None, *range(60)]), TEXTS)
+
+
+def near(texts: list[str], how: tuple[int, Callable[[str], str], int | None, str]) -> str:
+    """One of them in any case, with or without one character that is another."""
+    number, cased, place, other = how
+    text = cased(texts[number % len(texts)])
+    return text if place is None else text[:place] + other[:1] + text[place + 1 :]
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=8), NEAR, st.sampled_from(["", "a"]))
+def test_names_are_told_apart_by_all_their_octets(names: list[str], how: Any, below: str) -> None:
+    table = Table("http", exact_host=True)
+    for name in names:
+        table.put(name, HostRules(), CLUSTERS)
+    asked = (below + near(names, how).removeprefix("*" * len(below))).encode()
+    known = {name.encode().lower() for name in names}
+    wild = {name[1:] for name in known if name.startswith(b"*.")}
+    octets = asked.lower()
+    expected = octets in known or any(octets[at:] in wild for at in range(len(octets)))
+    assert (table.decide(asked, b"/") is not None) == expected
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=8), NEAR, TEXTS, st.booleans())
+def test_prefixes_are_told_apart_by_all_their_octets(prefixes: list[str], how: Any, rest: str, fold: bool) -> None:
+    rules = tuple(RouteRule((PathPrefix(f"/{prefix}", fold, False),), NAMES[0]) for prefix in prefixes)
+    table = Table("http", exact_path=True)
+    table.put("h", HostRules(routes=rules), CLUSTERS)
+    path = (near(prefixes, how) + rest).encode()
+    begins = [prefix.encode().lower() if fold else prefix.encode() for prefix in prefixes]
+    found = table.decide(b"h", b"/" + path)
+    assert found is not None
+    assert (found.cluster is not None) == (path.lower() if fold else path).startswith(tuple(begins))
