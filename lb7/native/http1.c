@@ -6,6 +6,8 @@ enum { LARGEST_HEAD = 1 << 30, NAME_LIMIT = UINT16_MAX };
 
 /* 1: here is CRLF; 0: more is needed; -1: something else. */
 static inline int line_ends(const char *at, const char *end) {
+    if (end - at >= 2 && *at == '\r' && at[1] == '\n')
+        return 1;
     if (at == end)
         return 0;
     if (*at != '\r')
@@ -13,9 +15,14 @@ static inline int line_ends(const char *at, const char *end) {
     return at + 1 == end ? 0 : at[1] == '\n' ? 1 : -1;
 }
 
+/* Whether a line is "Name: value" with one space and a value that has none around it, from its ':' on. */
+static inline bool is_plain(const char *value, const char *stop) {
+    return *value == ' ' && (uint8_t)value[1] > ' ' && (uint8_t)stop[-1] > ' ';
+}
+
 /* One field's line. Where it ends; NULL with `fault` 0: more is needed. */
-static inline const char *field_line(const char *octets, const char *at, const char *end, http1_head *head, int *fault) {
-    http1_field *f = &head->field[head->fields];
+static inline const char *field_line(const char *octets, const char *at, const char *end, http1_head *head,
+                                     http1_field *f, int *fault) {
     const char *name = at;
     uint8_t seen = 0;
     at = name_stop(at, end, &seen);
@@ -24,27 +31,27 @@ static inline const char *field_line(const char *octets, const char *at, const c
         return NULL;
     if (*at != ':' || !length || length > NAME_LIMIT)
         return *fault = HTTP1_BAD_FIELD, NULL;
+    f->start = (uint32_t)(name - octets);
+    f->name_len = (uint16_t)length;
     const char *value = ++at, *stop = value_stop(at, end), *last = stop;
     int ends = line_ends(stop, end);
     if (ends <= 0)
         return *fault = ends ? HTTP1_BAD_VALUE : 0, NULL;
-    f->odd = *at != ' ' || (last != at + 1 && (is_space(at[1]) || is_space(last[-1])));
-    if (f->odd) {
+    f->odd = 0;
+    if (is_plain(value, last)) {
+        value++;
+    } else {
+        f->odd = *at != ' ' || (last != at + 1 && (is_space(at[1]) || is_space(last[-1])));
         while (value < last && is_space(*value))
             value++;
         while (last > value && is_space(last[-1]))
             last--;
-    } else {
-        value++;
     }
-    f->start = (uint32_t)(name - octets);
     f->end = (uint32_t)(stop - octets) + 2;
     f->value = (uint32_t)(value - octets);
     f->value_end = (uint32_t)(last - octets);
-    f->name_len = (uint16_t)length;
-    f->id = (uint8_t)id_of(name, length);
     f->drop = seen & UNDERSCORE && imitates(name, length);
-    head->fields++;
+    f->id = (uint8_t)id_of(name, length);
     if (f->id != HTTP1_OTHER) {
         *fault = read_field(octets, f, head);
         head->ids |= 1ULL << f->id;
@@ -57,19 +64,20 @@ static ssize_t read_fields(const char *octets, const char *end, uint32_t max_fie
     int fault = 0, ends;
     if (max_fields > HTTP1_MOST_FIELDS)
         max_fields = HTTP1_MOST_FIELDS;
-    head->fields = 0;
+    const http1_field *most = head->field + max_fields;
+    http1_field *f = head->field;
     head->ids = 0;
     head->content_length = -1;
     head->chunked = head->close = head->keep_alive = head->upgrade = head->websocket = 0;
     head->expect_continue = head->expect_other = head->options = 0;
-    for (;;) {
+    for (;; f++) {
         if (at == end)
             return 0;
         if (*at == '\r')
             break;
-        if (head->fields == max_fields)
+        if (f == most)
             return -HTTP1_TOO_MANY_FIELDS;
-        at = field_line(octets, at, end, head, &fault);
+        at = field_line(octets, at, end, head, f, &fault);
         if (fault)
             return -fault;
         if (!at)
@@ -79,6 +87,7 @@ static ssize_t read_fields(const char *octets, const char *end, uint32_t max_fie
     if (ends <= 0)
         return ends ? -HTTP1_BAD_FIELD : 0;
     head->length = (uint32_t)(at - octets) + 2;
+    head->fields = (uint32_t)(f - head->field);
     fault = read_together(octets, head);
     return fault ? -fault : (ssize_t)head->length;
 }
@@ -86,6 +95,10 @@ static ssize_t read_fields(const char *octets, const char *end, uint32_t max_fie
 /* "HTTP/1.x", no matter what follows. Where it ends; NULL with `fault` 0: more is needed. */
 static inline const char *version(const char *at, const char *end, http1_head *head, int *fault) {
     static const char name[] = "HTTP/";
+    if (end - at >= 8 && !memcmp(at, "HTTP/1.", 7) && (at[7] == '0' || at[7] == '1')) {
+        head->minor = at[7] - '0';
+        return at + 8;
+    }
     size_t there = end - at < 5 ? (size_t)(end - at) : 5;
     if (memcmp(at, name, there))
         return *fault = HTTP1_BAD_LINE, NULL;
@@ -95,10 +108,7 @@ static inline const char *version(const char *at, const char *end, http1_head *h
         if (i == 6 ? at[i] != '.' : !is(at[i], DIGIT))
             return *fault = HTTP1_BAD_LINE, NULL;
     }
-    if (at[5] != '1' || at[7] > '1')
-        return *fault = HTTP1_BAD_VERSION, NULL;
-    head->minor = at[7] - '0';
-    return at + 8;
+    return *fault = HTTP1_BAD_VERSION, NULL;
 }
 
 /* --- requests -------------------------------------------------------------------------------------- */
@@ -160,8 +170,8 @@ static const char *request_line(const char *octets, const char *end, size_t max_
         return NULL;
     head->target = (uint32_t)(++at - octets);
     query = at = path_stop(at, end);
-    while (at < end && is(*at, QUERY))
-        at++;
+    if (at < end && *at == '?')
+        at = query_stop(at, end);
     head->target_len = (uint32_t)(at - octets) - head->target;
     if (head->target_len > max_target)
         return *fault = HTTP1_LONG_TARGET, NULL;

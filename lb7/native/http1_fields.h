@@ -79,8 +79,7 @@ static bool is_host(const char *at, uint32_t length, bool with_port) {
         if (!name_end)
             return false;
     } else {
-        while (name_end < end && is(*name_end, HOST))
-            name_end++;
+        name_end = host_stop(at, end);
     }
     if (name_end == at)
         return false;

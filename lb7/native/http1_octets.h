@@ -23,17 +23,18 @@ static inline bool is(char octet, int kind) { return kinds[(uint8_t)octet] & kin
 
 /* --- many at once ---------------------------------------------------------------------------------- */
 
-/* Steps over octets of a kind, 16 at once and then one by one. The first way need not know all of the kind: what it does
- * not know is left to the second one, which gathers in `seen` the kinds of what it steps over. */
+/* Where octets of a kind end: 16 are looked at at once, and then one by one. The first way need not know all of the
+ * kind: what it does not know is left to the second one, which gathers in `seen` the kinds of what it steps over. */
 #define STEP_ONE_BY_ONE(at, end, kind, seen)                                                                           \
     while ((at) < (end) && is(*(at), kind))                                                                            \
         (seen) |= kinds[(uint8_t)*(at)++];
 
 #ifdef __SSE2__
-/* Which octets are `first` or one of so many after it. */
+/* Which octets are `first` or one of up to 127 after it: moved to the upper end of what has a sign, they are above all
+ * others. */
 static inline __m128i run(__m128i octets, uint8_t first, uint8_t more) {
-    __m128i above = _mm_sub_epi8(octets, _mm_set1_epi8((char)first));
-    return _mm_cmpeq_epi8(_mm_min_epu8(above, _mm_set1_epi8((char)more)), above);
+    __m128i moved = _mm_add_epi8(octets, _mm_set1_epi8((char)(0x7f - first - more)));
+    return _mm_cmpgt_epi8(moved, _mm_set1_epi8((char)(0x7e - more)));
 }
 
 static inline __m128i one(__m128i octets, char octet) { return _mm_cmpeq_epi8(octets, _mm_set1_epi8(octet)); }
@@ -44,43 +45,69 @@ static inline __m128i name_octets(__m128i x) {
     return _mm_or_si128(_mm_or_si128(letters, run(x, '0', 9)), one(x, '-'));
 }
 
-static inline __m128i value_octets(__m128i x) {
-    return _mm_or_si128(_mm_andnot_si128(one(x, 0x7f), run(x, 0x20, 0xdf)), one(x, '\t'));
-}
+/* Visible ASCII and spaces; tabs and octets beyond ASCII are rare in values. */
+static inline __m128i value_octets(__m128i x) { return run(x, 0x20, 0x5e); }
 
+/* All of PATH. */
 static inline __m128i path_octets(__m128i x) {
     return _mm_andnot_si128(_mm_or_si128(one(x, '#'), one(x, '?')), run(x, 0x21, 0x5d));
 }
 
-#define STEP_MANY(at, end, sure)                                                                                       \
-    for (; (end) - (at) >= 16; (at) += 16) {                                                                           \
-        unsigned others = ~(unsigned)_mm_movemask_epi8(sure(_mm_loadu_si128((const __m128i *)(at)))) & 0xffff;         \
-        if (others) {                                                                                                  \
-            (at) += __builtin_ctz(others);                                                                             \
-            break;                                                                                                     \
-        }                                                                                                              \
+/* All of QUERY. */
+static inline __m128i query_octets(__m128i x) { return _mm_andnot_si128(one(x, '#'), run(x, 0x21, 0x5d)); }
+
+/* All of HOST. */
+static inline __m128i host_octets(__m128i x) {
+    return _mm_or_si128(_mm_or_si128(name_octets(x), one(x, '.')), _mm_or_si128(one(x, '_'), one(x, '~')));
+}
+
+/* `found`: what is done where an octet is another one. */
+#define STEP_MANY(at, end, octets, found)                                                                              \
+    if ((end) - (at) >= 16) {                                                                                          \
+        const char *last = (end)-16;                                                                                   \
+        do {                                                                                                           \
+            unsigned others = (unsigned)_mm_movemask_epi8(octets(_mm_loadu_si128((const __m128i *)(at)))) ^ 0xffff;    \
+            if (others) {                                                                                              \
+                (at) += (unsigned)__builtin_ctz(others);                                                               \
+                found;                                                                                                 \
+            }                                                                                                          \
+        } while (((at) += 16) <= last);                                                                                \
     }
 #else
-#define STEP_MANY(at, end, sure)
+#define STEP_MANY(at, end, octets, found)
 #endif
 
 static inline const char *name_stop(const char *at, const char *end, uint8_t *seen) {
-    STEP_MANY(at, end, name_octets)
+    STEP_MANY(at, end, name_octets, if (*at == ':') return at; break)
     STEP_ONE_BY_ONE(at, end, NAME, *seen)
     return at;
 }
 
 static inline const char *value_stop(const char *at, const char *end) {
     uint8_t seen = 0;
-    STEP_MANY(at, end, value_octets)
+    STEP_MANY(at, end, value_octets, if (*at == '\r') return at; break)
     STEP_ONE_BY_ONE(at, end, VALUE, seen)
     return at;
 }
 
 static inline const char *path_stop(const char *at, const char *end) {
     uint8_t seen = 0;
-    STEP_MANY(at, end, path_octets)
+    STEP_MANY(at, end, path_octets, return at)
     STEP_ONE_BY_ONE(at, end, PATH, seen)
+    return at;
+}
+
+static inline const char *query_stop(const char *at, const char *end) {
+    uint8_t seen = 0;
+    STEP_MANY(at, end, query_octets, return at)
+    STEP_ONE_BY_ONE(at, end, QUERY, seen)
+    return at;
+}
+
+static inline const char *host_stop(const char *at, const char *end) {
+    uint8_t seen = 0;
+    STEP_MANY(at, end, host_octets, return at)
+    STEP_ONE_BY_ONE(at, end, HOST, seen)
     return at;
 }
 

@@ -16,6 +16,7 @@ CORE = HERE.parent.parent / "mesos_dns" / "native"
 EDGE = HERE.parent.parent / "lb7" / "native"
 STRICT = ("-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
 PLAIN = ("-O2",)
+CHECKED = ("-O2", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 FUZZED = ("-O2", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
 RACED = ("-O1", "-fsanitize=thread")
 _PARTS = {
@@ -25,8 +26,9 @@ _PARTS = {
     "count_instructions": ("draft.c",),
     "fuzz_http1": (),
     "count_http1": (),
+    "tell_edge": (),
 }
-_OF_THE_EDGE = {"fuzz_http1", "count_http1"}
+_OF_THE_EDGE = {"fuzz_http1", "count_http1", "tell_edge"}
 _INCLUDED = {"fuzz_store": ("blocks.c", "store.c"), "count_instructions": ("loop.c",)}
 
 
