@@ -39,3 +39,21 @@ class Front:
     def tls(self) -> bool: ...
     def __call__(self) -> Peer: ...
     def counts(self) -> dict[str, int]: ...
+
+def access_record(
+    client: str,
+    listener: str,
+    head: bytes | None,
+    asked: tuple[str, str, str] | None,
+    status: int,
+    cluster: str | None,
+    server: str | None,
+    tries: int,
+    received: int,
+    sent: int,
+    queued: float,
+    connecting: float,
+    first: float,
+    total: float,
+    why: str | None,
+) -> dict[str, Any]: ...

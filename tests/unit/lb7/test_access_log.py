@@ -6,7 +6,12 @@ import json
 import time
 from typing import Any
 
-from lb7.access_log import MOST_NAME, MOST_PATH, record
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lb7._proxy import access_record
+from lb7.access_log import MOST_NAME, MOST_PATH
 
 HEAD = (
     b"GET /a%20b?c=\xe9 HTTP/1.1\r\nHost: app.example\r\nAuthorization: Basic c2VjcmV0\r\nCookie: secret=1\r\n"
@@ -21,7 +26,7 @@ def made(head: bytes | None = HEAD, asked: tuple[str, str, str] | None = None, *
         "why": None,
     }
     given |= values
-    return record(head=head, asked=asked, **given)
+    return access_record(head=head, asked=asked, **given)
 
 
 def test_what_is_told() -> None:
@@ -62,3 +67,38 @@ def test_no_record_is_large() -> None:
     got = made(head=long + b" /" + long + b" HTTP/1.1\r\nHost: " + long + b"\r\nX-Request-Id: " + long + b"\r\n\r\n")
     assert {len(got[key]) for key in ("method", "host", "request_id")} == {MOST_NAME}
     assert len(json.dumps(got)) < 2 * MOST_PATH + 4 * MOST_NAME
+
+
+PIECES = st.sampled_from(
+    [
+        *(b"GET", b"/a", b" ", b"HTTP/1.1", b"Host", b"hOsT:", b"host: a.b\t", b"X-Request-Id", b"x-REQUEST-id:12"),
+        *(b":", b"\t", b"\r\n", b"\r\n", b"\n", b"\r", b"\xe9", b"x", b"Cookie: a=b", b"y" * (MOST_NAME - 1)),
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=20).map(b"".join))
+def test_a_head_is_told_as_plain_code_tells_it(head: bytes) -> None:
+    got = made(head)
+    assert (got["method"], got["host"], got["path"], got["request_id"]) == plainly_told(head)
+
+
+def plainly_told(head: bytes) -> tuple[str, ...]:
+    """By the words of the head's first line, and the last of its fields that have these names."""
+    line, *fields = (line.removesuffix("\r") for line in head.decode("latin-1").split("\n"))
+    method, _, rest = line.partition(" ")
+    told = {"host": "", "x-request-id": ""}
+    for field in fields:
+        name, colon, value = field.partition(":")
+        if colon and name.lower() in told:
+            told[name.lower()] = value.strip(" \t")
+    path = rest.rpartition(" ")[0]
+    return method[:MOST_NAME], told["host"][:MOST_NAME], path[:MOST_PATH], told["x-request-id"][:MOST_NAME]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 4e-7, 6e-7, 0.1, 0.1234565, 1.999999, 1e-6, 86399.9999996, 3e9])
+def test_times_are_told_to_microseconds(seconds: float) -> None:
+    got = made(queued=seconds, total=0.0)
+    assert got["queued"] == pytest.approx(seconds, abs=6e-7)
+    assert len(repr(got["queued"]).partition(".")[2]) <= 6 or "e-" in repr(got["queued"])
+    assert got["time"] == round(got["time"], 6)

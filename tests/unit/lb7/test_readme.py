@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from agent.config import reference_markdown
-from lb7.access_log import record
+from lb7._proxy import access_record
 from lb7.labels import OF_APPS, OF_PORTS
 from lb7.problems import REASONS
 from lb7.raw_options import TEMPLATES
@@ -68,6 +68,6 @@ def test_keys_of_limits_are_keys() -> None:
 
 
 def test_the_access_log_has_these_keys() -> None:
-    logged = record("", "", b"GET / HTTP/1.1\r\n\r\n", None, 200, None, None, 1, 0, 0, 0.0, 0.0, 0.0, 0.0, None)
+    logged = access_record("", "", b"GET / HTTP/1.1\r\n\r\n", None, 200, None, None, 1, 0, 0, 0.0, 0.0, 0.0, 0.0, None)
     rows = part("Operating it").partition("The access log")[2].partition("Other fields")[0]
     assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", rows, re.MULTILINE)))) == set(logged)
