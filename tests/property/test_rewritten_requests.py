@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.native.edge_conversation import Conversation, Loop, Written, edge_of
+from tests.native.edge_conversation import Conversation, Nowhere, Written, edge_of
 from tests.native.edge_messages import HOST, OK, request
 
 NAME = b"stick"
@@ -44,20 +44,19 @@ class Connected(NamedTuple):
 
 @contextlib.contextmanager
 def connection(conversation: Conversation) -> Iterator[Connected]:
-    loop = Loop()
-
     async def connect() -> Connected:
-        _, client, answered = edge_of(conversation)
+        poll = Nowhere(asyncio.get_running_loop())
+        _, client, answered = edge_of(conversation, poll)
         client.data_received(request("/"))
-        while not (loop.connected and loop.connected[0][1]):
+        while not (poll.connected and poll.connected[0][1]):
             await asyncio.sleep(0.001)
-        server, asked = loop.connected[0]
+        server, asked = poll.connected[0]
         server.data_received(OK)
         assert asked.taken()
         assert answered.taken()
         return Connected(client, answered, server, asked)
 
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+    with asyncio.Runner() as runner:
         yield runner.run(connect())
 
 
