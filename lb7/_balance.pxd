@@ -17,7 +17,7 @@ cdef enum:
     BUCKETS = 16          # of the histogram of latencies (LATENCY_BOUNDS), the last one without bound
 
 
-ctypedef struct cluster_counts:
+ctypedef struct cluster_counts:  # words of 64 bits, of which `latency_sum` alone is no integer (native/grown.h)
     uint64_t requests          # that were admitted
     uint64_t status[6]         # answers by hundreds, kept up by `answered`; [0], none was given: by _proxy
     uint64_t received          # octets of requests' bodies and heads from clients; by _proxy
@@ -105,6 +105,7 @@ cdef class Cluster:
     cdef object queue, timer
     cdef uint64_t random
     cdef retry_budget budget
+    cdef cluster_counts told       # of `counts`
     cdef int _sort_out(self, double now) except -1
     cdef int _return_surplus(self, double now) except -1
     cdef bint _may_eject(self, double now) except -1

@@ -26,6 +26,8 @@ there are two. One good answer clears its record.
 place that comes free one is woken; should it not take the place, the next is.
 
 Everything is called on the loop's thread. The clock is the caller's: seconds that never go back.
+
+The file balance_counts.pxi is a part of this one.
 """
 import asyncio
 import os
@@ -524,26 +526,7 @@ cdef class Cluster:
         return [_status_of(server, self.slow_start, self.seen) for server in self.servers]
 
 
-cdef object _status_of(Server server, double slow_start, double now):
-    if server.down:
-        state = "down"
-    elif server.draining:
-        state = "draining"
-    elif server.ejected_until > now:
-        state = "ejected"
-    else:
-        state = "slow-start" if server.began + slow_start > now else "up"
-    return {
-        "id": server.id,
-        "task": server.task,
-        "state": state,
-        "weight": server.weight,
-        "active": server.active,
-        "connections": server.connections,
-        "requests": server.requests,
-        "failures": server.failures,
-        "latency": max(0.0, server.latency),
-    }
+include "balance_counts.pxi"
 
 
 cdef inline bint _in_service(Server server) noexcept:

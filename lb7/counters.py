@@ -6,8 +6,10 @@ away but its last second. What is now (open connections, requests that wait) is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeVar
 
+from lb7._balance import Tally
 from lb7.table import TableDelta
 from lb7.wire import Counters, Counts
 from lb7.worker_counters import add
@@ -16,20 +18,27 @@ CLUSTERS_KEPT, LISTENERS_KEPT = 1000, 100
 """Of how many the totals are kept after they are gone, for they may come back; the oldest are forgotten first."""
 
 
-class _Counted:
+T = TypeVar("T")
+
+
+class _Counted(Generic[T]):
     """Totals by the names of what comes and goes. Workers tell of the last requests of what is gone, maybe long after:
     what they tell of counts, but is not kept for longer than others that are gone."""
 
-    def __init__(self, kept: int) -> None:
-        self.totals: dict[str, Counts] = {}
+    def __init__(self, kept: int, new: Callable[[], T]) -> None:
+        self.totals: dict[str, T] = {}
         self.gone: dict[str, None] = {}
         self._there: set[str] = set()
-        self._kept = kept
+        self._kept, self._new = kept, new
 
-    def count(self, name: str, counts: Counts) -> None:
-        add(self.totals.setdefault(name, {}), counts)
+    def of(self, name: str) -> T:
+        """The totals to which something is to be added."""
+        total = self.totals.get(name)
+        if total is None:
+            total = self.totals[name] = self._new()
         if name not in self._there and name not in self.gone:
             self._leave(name)
+        return total
 
     def change(self, entries: Mapping[str, object]) -> None:
         """The table has changed; None: gone."""
@@ -55,7 +64,8 @@ class Totals:
     def __init__(self) -> None:
         self.worker: Counts = {}
         self.workers: dict[int, Counts] = {}
-        self._listeners, self._clusters = _Counted(LISTENERS_KEPT), _Counted(CLUSTERS_KEPT)
+        self._listeners: _Counted[Counts] = _Counted(LISTENERS_KEPT, dict)
+        self._clusters: _Counted[Tally] = _Counted(CLUSTERS_KEPT, Tally)
         self.blocks = 0
         self._now: dict[int, dict[str, int | float]] = {}
         self._clusters_now: dict[int, dict[str, dict[str, int | float]]] = {}
@@ -64,14 +74,14 @@ class Totals:
         return f"<Totals workers={len(self.workers)} clusters={len(self.clusters)} blocks={self.blocks}>"
 
     def count(self, number: int, block: Counters) -> None:
-        """A worker has told what is new."""
+        """A worker has told what is new. Raises ValueError where a cluster can't have counted that."""
         self.blocks += 1
         add(self.worker, block.worker)
         add(self.workers.setdefault(number, {}), block.worker)
         for name, counts in block.listeners.items():
-            self._listeners.count(name, counts)
-        for name, counts in block.clusters.items():
-            self._clusters.count(name, counts)
+            add(self._listeners.of(name), counts)
+        for name, grown in block.clusters:
+            self._clusters.of(name).add(grown)
         if block.now:  # large blocks come in parts, of which the first has it
             self._now[number] = block.now
         of_clusters = self._clusters_now.setdefault(number, {})
@@ -118,7 +128,7 @@ class Totals:
         return self._listeners.totals
 
     @property
-    def clusters(self) -> dict[str, Counts]:
+    def clusters(self) -> dict[str, Tally]:
         """By cluster; some that are gone are among them."""
         return self._clusters.totals
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
 
-from lb7._balance import LATENCY_BOUNDS
+from lb7._balance import LATENCY_BOUNDS, Tally
 from lb7.counters import Totals
 from lb7.table import Cluster
 from lb7.wire import Counts, Value
@@ -82,13 +82,15 @@ def labels_of(cluster: str) -> dict[str, str]:
     return {"app": match[1], "port": match[2]} if match is not None else {"app": cluster, "port": ""}
 
 
-async def _rows(counts: Mapping[str, Mapping[str, Value]]) -> list[Row]:
+async def _rows(counts: Mapping[str, Mapping[str, Value] | Tally]) -> list[Row]:
     """One row for each app and port: several Marathons may have an app of one id."""
     pace = Pace()
     rows: dict[tuple[str, ...], tuple[dict[str, str], Counts]] = {}
     for name, values in list(counts.items()):
         await pace.turn()
         labels = labels_of(name)
+        if isinstance(values, Tally):
+            values = cast("Counts", values.counts_dict())
         add(rows.setdefault(tuple(labels.values()), (labels, {}))[1], values)
     return [Row(labels, values) for labels, values in rows.values()]
 

@@ -122,11 +122,11 @@ class Applied(msgspec.Struct, frozen=True, tag="applied", array_like=True):
 
 class Counters(msgspec.Struct, frozen=True, tag="counters", array_like=True):
     """What was counted since the last block, without what did not change; and figures that go up and down, as they are
-    now. Listeners and clusters are by name."""
+    now. Listeners and clusters are by name, which several clusters may have; what they counted is for `Tally.add`."""
 
     worker: Counts = {}
     listeners: dict[str, Counts] = {}
-    clusters: dict[str, Counts] = {}
+    clusters: list[tuple[str, bytes]] = []
     now: dict[str, int | float] = {}
     clusters_now: dict[str, dict[str, int | float]] = {}
 

@@ -1,7 +1,8 @@
 """What a worker has counted since it last told so: native counters only grow, what goes up is the difference.
 
 A difference is never lost: one that could not be told yet is part of the next. The parent adds them up
-(`lb7/counters.py`), so its totals need not know when a worker or a cluster began anew.
+(`lb7/counters.py`), so its totals need not know when a worker or a cluster began anew. Clusters, which are many, know
+themselves what they have told (`_balance.grown_of`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from lb7.wire import Counts, Value
 
 
 class Increments:
-    """What is new of many sets of counters, each of which belongs to something: a cluster, a front, an edge."""
+    """What is new of many sets of counters, each of which belongs to something: a front, an edge."""
 
     def __init__(self) -> None:
         self._told: dict[Hashable, Mapping[str, Value]] = {}

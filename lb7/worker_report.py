@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-from lb7._balance import Cluster
+from lb7._balance import Cluster, grown_of
 from lb7.channel import Channel
 from lb7.wire import Counters, Counts, Down, Fault, Log, Value, encode
 from lb7.worker_counters import Increments, add
@@ -78,7 +78,7 @@ class Reports:
         channel: Channel[Down],
         edges: Sequence[Counting],
         fronts: Sequence[tuple[str, Counting]],
-        clusters: Sequence[Cluster],
+        clusters: list[Cluster],
     ) -> None:
         """Tell what is new of all these; what is not among them any more has told its last. Raises ChannelError."""
         worker: Counts = {}
@@ -93,25 +93,21 @@ class Reports:
             if grown := self._increments.since(front, counts):
                 add(listeners.setdefault(name, {}), grown)
         await channel.send(encode(Counters(worker, listeners, now=cast("dict[str, int | float]", now))))
+        await self._send_clusters(channel, clusters)
+        self._increments.keep({*edges, *(front for _, front in fronts)})
+
+    async def _send_clusters(self, channel: Channel[Down], clusters: list[Cluster]) -> None:
+        """There may be two of one name, of which one is gone but for its last requests."""
         busy: dict[str, tuple[int, int]] = {}
         for start in range(0, len(clusters), MOST_CLUSTERS):
-            if counted := self._grown(clusters[start : start + MOST_CLUSTERS], busy):
+            counted, with_requests = grown_of(clusters, start, start + MOST_CLUSTERS)
+            for cluster in with_requests:
+                active, waiting = busy.get(cluster.name, (0, 0))
+                busy[cluster.name] = active + cluster.active, waiting + cluster.waiting
+            if counted:
                 await channel.send(encode(Counters(clusters=counted)))
             await asyncio.sleep(0)
         await self._send_figures(channel, busy)
-        self._increments.keep({*edges, *(front for _, front in fronts), *clusters})
-
-    def _grown(self, clusters: Sequence[Cluster], busy: dict[str, tuple[int, int]]) -> dict[str, Counts]:
-        """What is new of some clusters. Those that have requests are put in `busy`; there may be two of one name, of
-        which one is gone but for its last requests."""
-        counted: dict[str, Counts] = {}
-        for cluster in clusters:
-            if grown := self._increments.since(cluster, _counts_of(cluster)):
-                add(counted.setdefault(cluster.name, {}), grown)
-            if cluster.active or cluster.waiting:
-                active, waiting = busy.get(cluster.name, (0, 0))
-                busy[cluster.name] = active + cluster.active, waiting + cluster.waiting
-        return counted
 
     async def _send_figures(self, channel: Channel[Down], busy: dict[str, tuple[int, int]]) -> None:
         """Tell how many requests clusters have, of those where it is another number than was last told."""
@@ -124,10 +120,6 @@ class Reports:
                 active, waiting = busy.get(name, (0, 0))
                 figures[name] = {"active": active, "waiting": waiting}
             await channel.send(encode(Counters(clusters_now=figures)))
-
-
-def _counts_of(cluster: Cluster) -> Counts:
-    return dict(cluster.counts_dict())  # type: ignore[arg-type]  # a list of int is one of numbers
 
 
 def _parted(counts: Mapping[str, Value]) -> tuple[Counts, dict[str, int | float]]:

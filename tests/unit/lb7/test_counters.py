@@ -10,6 +10,7 @@ from lb7 import counters
 from lb7.counters import Totals, servers_together
 from lb7.table import Cluster, Listener, TableDelta
 from lb7.wire import Counters
+from tests.fakes.cluster_counts import grown
 
 Server: TypeAlias = dict[str, str | int | float]
 
@@ -18,10 +19,15 @@ def block(requests: int, active: int = 0, connections: int = 1) -> Counters:
     return Counters(
         {"requests": requests},
         {"http": {"requests": requests}},
-        {"/a:1": {"requests": requests, "latency": [requests, 0]}},
+        [("/a:1", grown({"requests": requests, "latency": [requests]}))],
         {"connections": connections},
         {"/a:1": {"active": active}},
     )
+
+
+def counted(totals: Totals) -> dict[str, object]:
+    """What was counted of clusters."""
+    return {name: tally.counts_dict() for name, tally in totals.clusters.items()}
 
 
 def test_totals_of_two_workers() -> None:
@@ -32,7 +38,7 @@ def test_totals_of_two_workers() -> None:
     assert totals.worker == {"requests": 7}
     assert totals.workers == {0: {"requests": 1}, 1: {"requests": 6}}
     assert totals.listeners == {"http": {"requests": 7}}
-    assert totals.clusters == {"/a:1": {"requests": 7, "latency": [7, 0]}}
+    assert counted(totals) == {"/a:1": {"requests": 7, "latency": [7] + [0] * 15}}
     assert totals.now == {"connections": 2}
     assert totals.clusters_now == {"/a:1": {"active": 3}}
     assert totals.number("requests") == 7
@@ -55,14 +61,26 @@ def test_a_block_in_parts() -> None:
     """Further parts are of clusters alone."""
     totals = Totals()
     totals.count(0, block(1, connections=5))
-    totals.count(0, Counters(clusters={"/b:1": {"requests": 1}}, clusters_now={"/b:1": {"active": 1}}))
+    totals.count(0, Counters(clusters=[("/b:1", grown({"requests": 1}))], clusters_now={"/b:1": {"active": 1}}))
     assert totals.now == {"connections": 5}
     totals.count(0, Counters(clusters_now={"/b:1": {"active": 0}}))
     assert totals.clusters_now == {}
 
 
 def told(*names: str) -> Counters:
-    return Counters(listeners={name: {"accepted": 1} for name in names}, clusters={name: {"n": 1} for name in names})
+    one = grown({"resets": 1})
+    return Counters(listeners={name: {"accepted": 1} for name in names}, clusters=[(name, one) for name in names])
+
+
+def test_two_clusters_of_one_name_in_a_block() -> None:
+    totals = Totals()
+    totals.count(0, Counters(clusters=[("/a:1", grown({"requests": 2})), ("/a:1", grown({"requests": 3}))]))
+    assert counted(totals) == {"/a:1": {"requests": 5}}
+
+
+def test_what_no_cluster_counts_is_refused() -> None:
+    with pytest.raises(ValueError, match="counted"):
+        Totals().count(0, Counters(clusters=[("/a:1", b"?")]))
 
 
 def test_of_what_is_gone_some_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +96,7 @@ def test_of_what_is_gone_some_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     totals.table_changed(TableDelta({"c": listener}, {}, {"b": cluster}))
     totals.table_changed(TableDelta({"d": None}, {}, {"d": None}))
     totals.count(0, told(*"bcd"))
-    assert totals.clusters == {name: {"n": 2} for name in "bcd"}
+    assert counted(totals) == {name: {"resets": 2} for name in "bcd"}
     assert totals.listeners == {"c": {"accepted": 2}, "d": {"accepted": 1}}, "b was forgotten again for d"
 
 

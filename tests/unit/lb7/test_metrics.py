@@ -16,9 +16,10 @@ from lb7._http1 import FAULTS
 from lb7.metrics import BAD_REQUESTS, TURNED_AWAY, L7Metrics, L7Parts
 from lb7.server_checks import ServerChecks
 from lb7.view import RouteView
-from lb7.wire import Counters
+from lb7.wire import Counters, Counts
 from mesos_dns.probe import Result
 from tests.fakes.carriers import FakeWorkers
+from tests.fakes.cluster_counts import grown
 from tests.fakes.marathon_apps import app, tasks, view_of
 
 pytestmark = pytest.mark.asyncio
@@ -139,9 +140,8 @@ async def test_checks() -> None:
 
 
 async def test_they_can_be_written() -> None:
-    counted = Counters(
-        clusters={"/shop:10000": {"requests": 1, "status": [0, 0, 1], "latency": [1], "latency_sum": 1.0}}
-    )
+    counts: Counts = {"requests": 1, "status": [0, 0, 1], "latency": [1], "latency_sum": 1.0}
+    counted = Counters(clusters=[("/shop:10000", grown(counts))])
 
     class Source(Collector):
         def collect(self) -> list[Metric]:

@@ -12,6 +12,7 @@ from lb7.metrics_apps import COUNTERS, STATES, apps, labels_of
 from lb7.settings import Settings
 from lb7.table import Cluster, Server
 from lb7.wire import Counters, Counts
+from tests.fakes.cluster_counts import grown
 
 pytestmark = pytest.mark.asyncio
 
@@ -26,7 +27,9 @@ def values(metrics: list[Metric], name: str) -> list[tuple[dict[str, str], float
 
 def totals(clusters: dict[str, Counts], now: dict[str, dict[str, int | float]] | None = None) -> Totals:
     found = Totals()
-    found.count(0, Counters(clusters=clusters, clusters_now=now or {}))
+    found.count(
+        0, Counters(clusters=[(name, grown(counts)) for name, counts in clusters.items()], clusters_now=now or {})
+    )
     return found
 
 

@@ -72,7 +72,7 @@ def test_what_goes_down(message: Down) -> None:
     [
         Ready(1),
         Applied(1),
-        Counters({"a": 1, "b": 1.5, "c": [1, 2]}, {"http": {"d": 1}}, {"/a:1": {"e": [1, 2]}}, {"open": 1}),
+        Counters({"a": 1, "b": 1.5, "c": [1, 2]}, {"http": {"d": 1}}, [("/a:1", b"\0\xff")], {"open": 1}),
         Told(1, {"/a:1": [{"id": "a", "active": 1, "latency": 0.5}]}),
         Log([{"path": "/", "status": 200}], 3),
         Fault("listener http", "text"),

@@ -40,6 +40,7 @@ from lb7.wire import (
     encode,
 )
 from lb7.worker import LATE, Worker
+from tests.fakes.cluster_counts import grown, read
 from tests.fakes.edge_workers import backend, cluster_at, connect, table
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -234,11 +235,12 @@ async def test_what_ends_while_counters_are_told_is_told_with_the_next(monkeypat
         cluster = worker._tables.clusters["a"]
         server = cluster.servers[0]
         assert cluster.admit()
+        one = Counters(clusters=[("a", grown({"requests": 1}))])
         real = worker._channel.send
 
         async def send(frame: bytes) -> None:
             await real(frame)
-            if UP.decode(frame) == Counters(clusters={"a": {"requests": 1}}):  # now it goes, and so does its request
+            if UP.decode(frame) == one:  # now it goes, and so does its request
                 await worker._tables.apply(TableDelta({}, {}, {"a": None}), _pause)
                 cluster.answered(server, 0.0, 0.1, 200)
                 cluster.leave()
@@ -251,7 +253,7 @@ async def test_what_ends_while_counters_are_told_is_told_with_the_next(monkeypat
         statuses = []
         while (message := (await parent.receive())[0]) != Applied(0):
             assert isinstance(message, Counters)
-            statuses += [counts["status"] for counts in message.clusters.values() if "status" in counts]
+            statuses += [counts["status"] for _, told in message.clusters if "status" in (counts := read(told))]
         assert statuses == [[0, 0, 1, 0, 0, 0]]
 
 

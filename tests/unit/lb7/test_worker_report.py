@@ -16,6 +16,7 @@ from lb7.channel import Channel
 from lb7.settings import Settings
 from lb7.wire import DOWN, UP, Applied, Counters, Counts, Down, Fault, Log, Up, encode
 from lb7.worker_report import FaultLog, Reports
+from tests.fakes.cluster_counts import read
 from tests.fakes.edge_workers import cluster_at
 
 
@@ -79,8 +80,8 @@ async def test_clusters_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
             clusters[number].answered(clusters[number].servers[0], 0.0, 0.1, 200)
         await reports.send_counters(worker, [Counted()], [], clusters)
         told = [message for message in await heard(worker, parent) if isinstance(message, Counters)]
-        assert [list(message.clusters) for message in told] == [[], ["a", "b"], ["d"], ["c"], [], []]
-        assert told[1].clusters["a"]["status"] == [0, 0, 1, 0, 0, 0]
+        assert [[name for name, _ in message.clusters] for message in told] == [[], ["a", "b"], ["d"], ["c"], [], []]
+        assert read(told[1].clusters[0][1])["status"] == [0, 0, 1, 0, 0, 0]
         one = {"active": 1, "waiting": 0}
         assert [message.clusters_now for message in told[4:]] == [{"a": one, "b": one}, {"d": one, "c": one}]
         clusters[0].leave()
