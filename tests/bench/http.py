@@ -3,12 +3,17 @@
 Load comes from wrk on the other core. A burst keeps the proxy's core busy; CPU per request is what all processes of
 the proxy ran for during the burst, over the requests that wrk counted, and is the figure to compare. Everybody is asked
 in turn, round after round; ratios are within a round, figures are medians.
+
+What many routes cost is told by three tables that are asked in each round: of a few apps, of many apps with a host
+each, and of the same apps with very many hosts. The second costs more than the first because of the servers, to each of
+which connections of its own are kept; the third costs more than the second because of the routes.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import re
 import resource
 import shutil
@@ -16,17 +21,20 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tests.bench import cluster, http_servers
 from tests.bench.cluster import median
 from tests.bench.dns_processes import scheduling
-from tests.bench.http_servers import HOST, PEERS, Proxy
+from tests.bench.http_servers import HOST, PEERS, Proxy, Routed
 
 ROUNDS, SECONDS, IDLE = 5, 3.0, 10_000
-MANY_ROUTES = 100_000
+FEW, MANY_ROUTES, MANY_APPS = 10, 100_000, 200
+
+Rows: TypeAlias = dict[str, list[dict[str, float]]]
+"""What was measured of each proxy, by round."""
 
 _WRK_LINE = re.compile(r"(\d+) requests in ")
 _WRK_ERRORS = re.compile(r"Non-2xx or 3xx responses: (\d+)|connect (\d+), read (\d+), write (\d+), timeout (\d+)")
@@ -54,7 +62,8 @@ def options(words: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of one burst")
     parser.add_argument("--idle", type=int, default=IDLE, help="idle connections whose memory is measured; 0: none")
-    parser.add_argument("--routes", type=int, default=MANY_ROUTES, help="host names of the load `routes`; 0: none")
+    parser.add_argument("--routes", type=int, default=MANY_ROUTES, help="many host names; 0: no loads of routes")
+    parser.add_argument("--apps", type=int, default=MANY_APPS, help="many apps; one has a thousand hosts at most")
     parser.add_argument("--loads", nargs="*", default=list(LOADS), choices=list(LOADS))
     return vars(parser.parse_args(list(words)))
 
@@ -64,6 +73,7 @@ def measure(
     seconds: float = SECONDS,
     idle: int = IDLE,
     routes: int = MANY_ROUTES,
+    apps: int = MANY_APPS,
     loads: Sequence[str] = tuple(LOADS),
 ) -> dict[str, Any]:
     """Medians of each proxy by load, and what Pharos takes as a multiple of the others."""
@@ -73,23 +83,30 @@ def measure(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pharos-bench-")))
         backend = stack.enter_context(http_servers.backend(folder))
-        proxies, found["missing"] = _start(stack, folder, backend, 10)
-        found["loads"] = {name: _rounds(name, LOADS[name], proxies, rounds, seconds, folder) for name in loads}
-        if routes:
-            found["loads"]["10_routes"] = _rounds("10 routes", _random(folder, 10), proxies, rounds, seconds, folder)
+        proxies, found["missing"] = _start(stack, folder, backend, Routed(FEW, FEW))
+        found["loads"] = {}
+        for name in loads:
+            found["loads"] |= _alternating({name: (LOADS[name], proxies)}, rounds, seconds)
         if idle:
             found["idle_bytes_a_connection"] = {proxy.name: _idle(proxy, idle) for proxy in proxies}
     if routes:
-        with contextlib.ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pharos-bench-")))
-            backend = stack.enter_context(http_servers.backend(folder))
-            proxies, _ = _start(stack, folder, backend, routes)
-            load = _random(folder, routes)
-            found["loads"][f"{routes}_routes"] = _rounds(f"{routes} routes", load, proxies, rounds, seconds, folder)
+        tables = (Routed(FEW, FEW), Routed(apps, apps), Routed(routes, apps))
+        found["loads"] |= _routes(tables, rounds, seconds)
     return found
 
 
-def _start(stack: contextlib.ExitStack, folder: Path, backend: int, routed: int) -> tuple[list[Proxy], list[str]]:
+def _routes(tables: Sequence[Routed], rounds: int, seconds: float) -> dict[str, Any]:
+    """By table, of which each request is for one of all hosts; all of them run at once."""
+    with contextlib.ExitStack() as stack:
+        asked: dict[str, tuple[dict[str, Any], list[Proxy]]] = {}
+        for routed in tables:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pharos-bench-")))
+            proxies, _ = _start(stack, folder, stack.enter_context(http_servers.backend(folder)), routed)
+            asked[f"{routed.hosts}_routes_to_{routed.apps}_apps"] = (_random(folder, routed.hosts), proxies)
+        return _alternating(asked, rounds, seconds)
+
+
+def _start(stack: contextlib.ExitStack, folder: Path, backend: int, routed: Routed) -> tuple[list[Proxy], list[str]]:
     """The proxies that can be had, Pharos first, and those that can't."""
     proxies, missing = [stack.enter_context(http_servers.pharos(folder, backend, routed))], []
     for name, package in PEERS.items():
@@ -106,18 +123,30 @@ def _random(folder: Path, count: int) -> dict[str, Any]:
     return {"path": "/s", "script": script}
 
 
-def _rounds(
-    name: str, load: dict[str, Any], proxies: Sequence[Proxy], rounds: int, seconds: float, folder: Path
+def _alternating(
+    asked: Mapping[str, tuple[dict[str, Any], Sequence[Proxy]]], rounds: int, seconds: float
 ) -> dict[str, Any]:
-    rows: dict[str, list[dict[str, float]]] = {proxy.name: [] for proxy in proxies}
-    for proxy in proxies:
-        _burst(proxy, load, 0.5)  # warm
+    """What each proxy takes for each load, all in each round; and as multiples of what it takes for those before."""
+    rows: dict[str, Rows] = {name: {proxy.name: [] for proxy in proxies} for name, (_, proxies) in asked.items()}
+    for load, proxies in asked.values():
+        for proxy in proxies:
+            _burst(proxy, load, 0.5)  # warm
     for number in range(rounds):
-        # Whoever comes after a busy process finds other caches: everybody does in turn.
-        order = [*proxies[number % len(proxies) :], *proxies[: number % len(proxies)]]
-        for proxy in order:
-            rows[proxy.name].append(row := _burst(proxy, load, seconds))
-            print(f"round {number + 1} {name} {proxy.name}: {row}", file=sys.stderr, flush=True)
+        for name, (load, proxies) in asked.items():
+            # Whoever comes after a busy process finds other caches: everybody does in turn.
+            order = [*proxies[number % len(proxies) :], *proxies[: number % len(proxies)]]
+            for proxy in order:
+                rows[name][proxy.name].append(row := _burst(proxy, load, seconds))
+                print(f"round {number + 1} {name} {proxy.name}: {row}", file=sys.stderr, flush=True)
+    found = {name: _medians(of_load) for name, of_load in rows.items()}
+    for before, name in itertools.combinations(asked, 2):
+        found[name][f"ratio_of_cpu_to_{before}"] = {
+            who: _ratio(of_who, rows[before][who]) for who, of_who in rows[name].items()
+        }
+    return found
+
+
+def _medians(rows: Rows) -> dict[str, Any]:
     of_each: dict[str, Any] = {
         who: {
             key: sum(row[key] for row in of_who) if key == "errors" else median([row[key] for row in of_who])
@@ -125,12 +154,12 @@ def _rounds(
         }
         for who, of_who in rows.items()
     }
-    ratios = {
-        who: median([ours["cpu_us"] / theirs["cpu_us"] for ours, theirs in zip(rows["pharos"], of_who, strict=True)])
-        for who, of_who in rows.items()
-        if who != "pharos"
-    }
+    ratios = {who: _ratio(rows["pharos"], of_who) for who, of_who in rows.items() if who != "pharos"}
     return {**of_each, "ratio_of_cpu_to": ratios}
+
+
+def _ratio(ones: Sequence[dict[str, float]], others: Sequence[dict[str, float]]) -> float:
+    return median([one["cpu_us"] / other["cpu_us"] for one, other in zip(ones, others, strict=True)])
 
 
 def _burst(proxy: Proxy, load: dict[str, Any], seconds: float) -> dict[str, float]:

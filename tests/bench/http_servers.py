@@ -32,8 +32,23 @@ HOST = "127.0.0.1"
 START = 120.0
 """Seconds in which a proxy must have begun to answer."""
 
-HOSTS_OF_AN_APP = 500
-"""So that it is routes that are many, not servers: each app has connections of its own to its task."""
+KEPT = 64
+"""Connections that nginx keeps to the server of an app: as many as wrk has to nginx. The others keep all."""
+
+
+@dataclass(frozen=True)
+class Routed:
+    """What a proxy routes: so many hosts, shared out in turn among so many apps. Each app is a backend of its own, with
+    connections of its own to its only server, so that all proxies have the same to look up, and the same to keep.
+    Pharos takes a thousand hosts of an app's port."""
+
+    hosts: int
+    apps: int = 1
+
+    def of_app(self, number: int) -> list[str]:
+        """The hosts of one app."""
+        return hosts(self.hosts)[number :: self.apps]
+
 
 _HAPROXY = """global
   nbthread 1
@@ -58,7 +73,8 @@ frontend all
   http-request set-header X-Forwarded-Port %[dst_port]
   http-request set-header X-Forwarded-Proto http
   use_backend %[req.hdr(host),lower,map({folder}/hosts.map,none)]
-backend one
+"""
+_HAPROXY_APP = """backend app{number}
   balance roundrobin
   server one {host}:{backend}
 """
@@ -69,13 +85,15 @@ http {{
   client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   keepalive_timeout 60s; keepalive_requests 1000000000;
-  upstream one {{ server {host}:{backend}; keepalive 256; keepalive_requests 1000000000; }}
-  server {{ listen {host}:{port} backlog=4096; include {folder}/names.conf;
-    location / {{ proxy_pass http://one; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-      proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Port $server_port;
-      proxy_set_header X-Request-Id $request_id; }} }}
+  proxy_http_version 1.1; proxy_set_header Connection "";
+  proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+  proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Port $server_port;
+  proxy_set_header X-Request-Id $request_id;
+  include {folder}/apps.conf;
 }}
+"""
+_NGINX_APP = """upstream app{number} {{ server {host}:{backend}; keepalive {kept}; keepalive_requests 1000000000; }}
+server {{ listen {host}:{port}{backlog}; server_name {names}; location / {{ proxy_pass http://app{number}; }} }}
 """
 
 
@@ -114,7 +132,7 @@ def backend(folder: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def pharos(folder: Path, port_of_backend: int, routed: int) -> Iterator[Proxy]:
+def pharos(folder: Path, port_of_backend: int, routed: Routed) -> Iterator[Proxy]:
     """`pharos run` with an edge of one worker."""
     home = folder / "pharos"
     home.mkdir()
@@ -143,7 +161,7 @@ def pharos(folder: Path, port_of_backend: int, routed: int) -> Iterator[Proxy]:
 
 
 @contextlib.contextmanager
-def peer(name: str, folder: Path, port_of_backend: int, routed: int) -> Iterator[Proxy]:
+def peer(name: str, folder: Path, port_of_backend: int, routed: Routed) -> Iterator[Proxy]:
     """HAProxy, nginx or Envoy. Raises FileNotFoundError where it is not installed."""
     program = installed(name) or shutil.which(name)
     if program is None:
@@ -152,17 +170,14 @@ def peer(name: str, folder: Path, port_of_backend: int, routed: int) -> Iterator
     home.mkdir()
     port, admin = free_ports(2)
     config = home / ("envoy.json" if name == "envoy" else f"{name}.conf")
-    (home / "hosts.map").write_text("".join(f"{host} one\n" for host in hosts(routed)))
-    (home / "names.conf").write_text(f"server_name {' '.join(hosts(routed))};")
-    facts = {"folder": home, "host": HOST, "port": port, "backend": port_of_backend}
     if name == "envoy":
         config.write_text(json.dumps(_envoy(port, admin, port_of_backend, routed)))
         command = [program, "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
     elif name == "nginx":
-        config.write_text(_NGINX.format(**facts))
+        _write_nginx(config, port, port_of_backend, routed)
         command = [program, "-c", str(config)]
     else:
-        config.write_text(_HAPROXY.format(**facts))
+        _write_haproxy(config, port, port_of_backend, routed)
         command = [program, "-db", "-f", str(config)]
     with process(command, cluster.cores()[0], home / "log") as running:
         prefer(running.pid)
@@ -171,13 +186,32 @@ def peer(name: str, folder: Path, port_of_backend: int, routed: int) -> Iterator
         yield proxy
 
 
-def _apps(routed: int, port: int) -> list[dict[str, Any]]:
+def _write_haproxy(config: Path, port: int, port_of_backend: int, routed: Routed) -> None:
+    """A map from hosts to backends, as a proxy that is fed by a program has it."""
+    facts = {"folder": config.parent, "host": HOST, "port": port, "backend": port_of_backend}
+    backends = [_HAPROXY_APP.format(number=number, **facts) for number in range(routed.apps)]
+    config.write_text(_HAPROXY.format(**facts) + "".join(backends))
+    lines = [f"{host} app{number}\n" for number in range(routed.apps) for host in routed.of_app(number)]
+    (config.parent / "hosts.map").write_text("".join(lines))
+
+
+def _write_nginx(config: Path, port: int, port_of_backend: int, routed: Routed) -> None:
+    """A server for each app, which costs a request less than a map and a name of the upstream that is a variable."""
+    facts = {"folder": config.parent, "host": HOST, "port": port, "backend": port_of_backend, "kept": KEPT}
+    config.write_text(_NGINX.format(**facts))
+    servers = []
+    for number in range(routed.apps):
+        names, backlog = " ".join(routed.of_app(number)), "" if number else " backlog=4096"
+        servers.append(_NGINX_APP.format(number=number, names=names, backlog=backlog, **facts))
+    (config.parent / "apps.conf").write_text("".join(servers))
+
+
+def _apps(routed: Routed, port: int) -> list[dict[str, Any]]:
     """Apps that share all host names among them, each with one task: the backend."""
     found = []
-    names = hosts(routed)
-    for number, start in enumerate(range(0, routed, HOSTS_OF_AN_APP)):
+    for number in range(routed.apps):
         name = f"/bench/app{number}"
-        vhosts = ",".join(names[start : start + HOSTS_OF_AN_APP])
+        vhosts = ",".join(routed.of_app(number))
         found.append(
             {
                 "id": name,
@@ -211,7 +245,7 @@ def _apps(routed: int, port: int) -> list[dict[str, Any]]:
     return found
 
 
-def _envoy(port: int, admin: int, port_of_backend: int, routed: int) -> dict[str, Any]:
+def _envoy(port: int, admin: int, port_of_backend: int, routed: Routed) -> dict[str, Any]:
     def at(number: int) -> dict[str, Any]:
         return {"socket_address": {"address": HOST, "port_value": number}}
 
@@ -225,10 +259,11 @@ def _envoy(port: int, admin: int, port_of_backend: int, routed: int) -> dict[str
         "route_config": {
             "virtual_hosts": [
                 {
-                    "name": "all",
-                    "domains": hosts(routed),
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "one"}}],
+                    "name": f"app{number}",
+                    "domains": routed.of_app(number),
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": f"app{number}"}}],
                 }
+                for number in range(routed.apps)
             ]
         },
     }
@@ -250,11 +285,12 @@ def _envoy(port: int, admin: int, port_of_backend: int, routed: int) -> dict[str
             ],
             "clusters": [
                 {
-                    "name": "one",
+                    "name": f"app{number}",
                     "connect_timeout": "3s",
                     "type": "STATIC",
-                    "load_assignment": {"cluster_name": "one", "endpoints": endpoints},
+                    "load_assignment": {"cluster_name": f"app{number}", "endpoints": endpoints},
                 }
+                for number in range(routed.apps)
             ],
         },
     }

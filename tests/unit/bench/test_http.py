@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.bench import http, http_servers
-from tests.bench.http_servers import Proxy
+from tests.bench.http_servers import Proxy, Routed
 from tests.native.build import need
 
 REQUESTS = 1000
@@ -70,17 +70,17 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def measured(
     monkeypatch: pytest.MonkeyPatch, pharos: Proxy, peers: Sequence[Proxy] = (), **how: Any
-) -> tuple[dict[str, Any], list[int]]:
-    """What `measure` finds of these proxies, and how many hosts they were to route, each time."""
-    routed: list[int] = []
+) -> tuple[dict[str, Any], list[Routed]]:
+    """What `measure` finds of these proxies, and what they were to route, each time."""
+    routed: list[Routed] = []
 
     @contextlib.contextmanager
-    def ours(folder: Path, backend: int, hosts: int) -> Iterator[Proxy]:
+    def ours(folder: Path, backend: int, hosts: Routed) -> Iterator[Proxy]:
         routed.append(hosts)
         yield pharos
 
     @contextlib.contextmanager
-    def theirs(name: str, folder: Path, backend: int, hosts: int) -> Iterator[Proxy]:
+    def theirs(name: str, folder: Path, backend: int, hosts: Routed) -> Iterator[Proxy]:
         for each in peers:
             if each.name == name:
                 yield each
@@ -99,10 +99,13 @@ def test_options() -> None:
         "seconds": http.SECONDS,
         "idle": http.IDLE,
         "routes": http.MANY_ROUTES,
+        "apps": http.MANY_APPS,
         "loads": list(http.LOADS),
     }
-    found = http.options(["--rounds", "1", "--seconds", "0.5", "--idle", "0", "--routes", "0", "--loads", "megabyte"])
-    assert found == {"rounds": 1, "seconds": 0.5, "idle": 0, "routes": 0, "loads": ["megabyte"]}
+    found = http.options(
+        ["--rounds", "1", "--seconds", "0.5", "--idle", "0", "--routes", "0", "--apps", "7", "--loads", "megabyte"]
+    )
+    assert found == {"rounds": 1, "seconds": 0.5, "idle": 0, "routes": 0, "apps": 7, "loads": ["megabyte"]}
     with pytest.raises(SystemExit):
         http.options(["--loads", "gigabyte"])
 
@@ -176,13 +179,25 @@ def test_what_wrk_is_told(load: str, words: str, asked: Path, monkeypatch: pytes
 def test_loads_of_random_hosts(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = asked.with_name("wrk")
     program.write_text(program.read_text() + 'while [ "$1" != -s ]; do shift; done; cp "$2" "$0.lua"\n')
-    found, routed = measured(monkeypatch, proxy("pharos", 3), loads=(), routes=2000, rounds=1)
-    assert list(found["loads"]) == ["10_routes", "2000_routes"]
-    assert routed == [10, 2000]
+    found, routed = measured(monkeypatch, proxy("pharos", 3), loads=(), routes=2000, apps=50, rounds=1)
+    assert list(found["loads"]) == ["10_routes_to_10_apps", "50_routes_to_50_apps", "2000_routes_to_50_apps"]
+    assert routed == [Routed(10, 10), Routed(10, 10), Routed(50, 50), Routed(2000, 50)]
+    assert "ratio_of_cpu_to_10_routes_to_10_apps" not in found["loads"]["10_routes_to_10_apps"]
     script = asked.with_name("wrk.lua").read_text()
     assert "local count = 2000\n" in script
     assert http_servers.hosts(8)[7] == "host" + "7" + ".example.com"
     assert '"host" .. math.random(0, count - 1) .. ".example.com"' in script
+
+
+def test_many_routes_are_compared_with_few_in_each_round(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In each round the one proxy is asked three times, for the three tables.
+    ours = proxy("pharos", 9, 9, 9, 2, 3, 4, 4, 6, 10, 2, 5, 6)
+    found, _ = measured(monkeypatch, ours, loads=(), routes=2000)
+    few, many, all_hosts = found["loads"].values()
+    assert [few["pharos"]["cpu_us"], many["pharos"]["cpu_us"], all_hosts["pharos"]["cpu_us"]] == [2, 5, 6]
+    assert many["ratio_of_cpu_to_10_routes_to_10_apps"] == {"pharos": 1.5}
+    assert all_hosts["ratio_of_cpu_to_10_routes_to_10_apps"] == {"pharos": 2.5}
+    assert all_hosts["ratio_of_cpu_to_200_routes_to_200_apps"] == {"pharos": 1.333}
 
 
 def test_memory_of_idle_connections(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The proxies of the measurement are told the same: these hosts, one backend; and each of them answers."""
+"""The proxies of the measurement are told the same: these hosts, these apps, one server; and each of them answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.bench import http_servers
 from tests.bench.dns_load import compiled
 from tests.bench.dns_servers import installed
-from tests.bench.http_servers import HOST, HOSTS_OF_AN_APP, Proxy
+from tests.bench.http_servers import HOST, Proxy, Routed
 from tests.fakes.marathon_apps import recorded, table_of
 from tests.native.build import need
 
@@ -47,14 +47,20 @@ def test_hosts() -> None:
     assert http_servers.hosts(3) == ["host0.example.com", "host1.example.com", "host2.example.com"]
 
 
-@pytest.mark.parametrize("count", [1, HOSTS_OF_AN_APP, 2 * HOSTS_OF_AN_APP + 5])
-def test_apps_route_all_hosts_to_the_backend(count: int, tmp_path: Path) -> None:
-    apps = http_servers._apps(count, 4711)
+def test_hosts_of_apps() -> None:
+    assert Routed(5, 2).of_app(1) == ["host1.example.com", "host3.example.com"]
+    shared = [host for number in range(7) for host in Routed(30, 7).of_app(number)]
+    assert sorted(shared) == sorted(http_servers.hosts(30))
+
+
+@pytest.mark.parametrize("routed", [Routed(1), Routed(500, 3), Routed(1005, 10)])
+def test_apps_route_all_hosts_to_the_backend(routed: Routed, tmp_path: Path) -> None:
+    apps = http_servers._apps(routed, 4711)
     (tmp_path / "apps.json").write_text(json.dumps({"apps": apps}))
     table = table_of(*recorded(tmp_path), certificates=False)
-    assert len(apps) == len(table.clusters) == -(-count // HOSTS_OF_AN_APP)
+    assert len(apps) == len(table.clusters) == routed.apps
     by_host = {host: rules for (listener, host), rules in table.hosts.items() if listener == "http"}
-    assert sorted(by_host) == sorted(http_servers.hosts(count))
+    assert sorted(by_host) == sorted(http_servers.hosts(routed.hosts))
     for rules in by_host.values():
         (route,) = rules.routes
         assert [(one.address, one.port) for one in table.clusters[route.cluster].servers] == [(HOST, 4711)]
@@ -66,7 +72,7 @@ def test_the_backend_has_three_answers(backend: int) -> None:
 
 
 def test_pharos_routes_to_the_backend(backend: int, tmp_path: Path) -> None:
-    with http_servers.pharos(tmp_path, backend, 3) as proxy:
+    with http_servers.pharos(tmp_path, backend, Routed(3, 2)) as proxy:
         check(proxy, "pharos")
         assert answer(proxy.port, "nobody.example.com")[0] == 503
 
@@ -75,7 +81,7 @@ def test_pharos_routes_to_the_backend(backend: int, tmp_path: Path) -> None:
 def test_peers_route_to_the_backend(name: str, backend: int, tmp_path: Path) -> None:
     if installed(name) is None:
         pytest.skip(f"{name} is not installed")
-    with http_servers.peer(name, tmp_path, backend, 3) as proxy:
+    with http_servers.peer(name, tmp_path, backend, Routed(3, 2)) as proxy:
         check(proxy, name)
 
 
@@ -87,15 +93,21 @@ def check(proxy: Proxy, name: str) -> None:
     assert proxy.memory_kib() > 0
 
 
-def routed_by(name: str, home: Path) -> list[str]:
-    """The hosts in what a peer is told."""
+def routed_by(name: str, home: Path) -> dict[str, list[str]]:
+    """The hosts of each app in what a peer is told."""
+    found: dict[str, list[str]] = {}
     if name == "haproxy":
-        return [line.removesuffix(" one") for line in (home / "hosts.map").read_text().splitlines()]
-    if name == "nginx":
-        return (home / "names.conf").read_text().removeprefix("server_name ").removesuffix(";").split()
-    domains = re.search(r'"domains": (\[.*?\])', (home / "envoy.json").read_text())
-    assert domains is not None
-    found: list[str] = json.loads(domains[1])
+        for line in (home / "hosts.map").read_text().splitlines():
+            host, _, app = line.partition(" ")
+            found.setdefault(app, []).append(host)
+    elif name == "nginx":
+        told = (home / "apps.conf").read_text()
+        for names, app in re.findall(r"server_name ([^;]*); location / { proxy_pass http://(.*?);", told):
+            found[app] = names.split()
+    else:
+        told = (home / "envoy.json").read_text()
+        for app, names in re.findall(r'{"name": "(app\d+)", "domains": (\[.*?\])', told):
+            found[app] = json.loads(names)
     return found
 
 
@@ -103,7 +115,7 @@ def routed_by(name: str, home: Path) -> list[str]:
     ("name", "config", "port"),
     [
         ("haproxy", "haproxy.conf", r"bind 127.0.0.1:\([0-9]*\)"),
-        ("nginx", "nginx.conf", r"listen 127.0.0.1:\([0-9]*\)"),
+        ("nginx", "apps.conf", r"listen 127.0.0.1:\([0-9]*\) backlog"),
         ("envoy", "envoy.json", r'"listeners":.*"port_value": \([0-9]*\)}}, "filter_chains"'),
     ],
 )
@@ -116,16 +128,16 @@ def test_what_peers_are_told(
     program.write_text(f"#!/bin/sh\nexec {answering} {HOST} $(sed -n 's/.*{port}.*/\\1/p' {home / config})\n")
     program.chmod(0o755)
     monkeypatch.setattr(http_servers, "installed", lambda _: str(program))
-    with http_servers.peer(name, tmp_path, backend, 3) as proxy:
+    with http_servers.peer(name, tmp_path, backend, Routed(3, 2)) as proxy:
         check(proxy, name)
     told = (home / config).read_text()
     assert str(proxy.port) in told
-    assert str(backend) in told
-    assert routed_by(name, home) == http_servers.hosts(3)
+    assert len(re.findall(rf"(?::|: ){backend}\b", told)) == 2, "each app has a server of its own"
+    assert routed_by(name, home) == {f"app{number}": Routed(3, 2).of_app(number) for number in range(2)}
 
 
 def test_a_peer_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_servers, "installed", lambda _: None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(FileNotFoundError), http_servers.peer("nginx", tmp_path, 4711, 3):
+    with pytest.raises(FileNotFoundError), http_servers.peer("nginx", tmp_path, 4711, Routed(3)):
         pass
