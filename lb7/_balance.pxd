@@ -15,6 +15,7 @@ cdef extern from "native/retry_budget.h" nogil:
 
 cdef enum:
     BUCKETS = 16          # of the histogram of latencies (LATENCY_BOUNDS), the last one without bound
+    FEW = 4               # servers that are found without asking the list of them
 
 
 ctypedef struct cluster_counts:  # words of 64 bits, of which `latency_sum` alone is no integer (native/grown.h)
@@ -22,8 +23,8 @@ ctypedef struct cluster_counts:  # words of 64 bits, of which `latency_sum` alon
     uint64_t status[6]         # answers by hundreds, kept up by `answered`; [0], none was given: by _proxy
     uint64_t received          # octets of requests' bodies and heads from clients; by _proxy
     uint64_t sent              # octets of answers to clients; by _proxy
-    uint64_t latency[BUCKETS]  # answers by time to the head of the server's answer
     double latency_sum         # seconds
+    uint64_t latency[BUCKETS]  # answers by time to the head of the server's answer
     uint64_t retries
     uint64_t retries_refused   # by the budget
     uint64_t connect_failures
@@ -40,20 +41,24 @@ ctypedef struct cluster_counts:  # words of 64 bits, of which `latency_sum` alon
 
 @cython.final
 cdef class Server:
-    cdef readonly str id, address, task
-    cdef readonly int port
+    # First what each request reads or writes: with many clusters all of it is far away, one line of the caches at a time.
     cdef readonly Cluster cluster
-    cdef readonly bytes cookie     # what a sticky client sends
-    cdef readonly int weight
-    # gone: no longer in its cluster. When it goes, `idle` is emptied and `connection.server_gone()`, a def method without
-    # arguments, is called of each that was in it; one that comes free later is not to be put there.
-    cdef readonly bint draining, down, gone
     cdef public list idle          # connections without a request, the newest last; their owner is _proxy
     cdef readonly int active       # requests that it has now
-    cdef public int connections    # open ones, kept up by _proxy
-    cdef readonly uint64_t requests, failures
-    cdef double ejected_until, began, latency, latency_at
+    # gone: no longer in its cluster. When it goes, `idle` is emptied and `connection.server_gone()`, a def method without
+    # arguments, is called of each that was in it; one that comes free later is not to be put there.
+    cdef readonly bint gone
+    cdef readonly uint64_t requests
+    cdef double ejected_until, latency, latency_at
     cdef int in_a_row, ejected_times
+    cdef readonly uint64_t failures
+    cdef readonly str id, address, task
+    cdef readonly int port
+    cdef readonly bytes cookie     # what a sticky client sends
+    cdef readonly int weight
+    cdef readonly bint draining, down
+    cdef public int connections    # open ones, kept up by _proxy
+    cdef double began
     cdef double share              # the weight, less in slow start
     cdef double current            # of smooth weighted round robin
     cdef uint64_t seed             # of consistent hashing
@@ -61,13 +66,20 @@ cdef class Server:
 
 @cython.final
 cdef class Cluster:
-    cdef readonly str name
+    # First what each request reads or writes, as with servers.
     cdef readonly object spec          # the lb7.table.Cluster
-    cdef readonly list servers         # those that are not gone
-    cdef cluster_counts counts
     cdef readonly int active           # requests of it now, those that wait included
     cdef readonly int waiting
     cdef readonly int limit            # requests of one server, 0: no limit
+    cdef int max_active, full, turn, balance
+    cdef bint uniform
+    cdef int ready_count
+    cdef double recheck, seen
+    cdef void* few[FEW]                # the first of those that are `ready`
+    cdef cluster_counts counts
+    cdef readonly str name
+    cdef readonly list servers         # those that are not gone
+    cdef object decision               # what rules say that do nothing but lead here; kept by _lookup
     # The server for a request, None when none can take it now. `hash`: of the client's address, the same in every worker
     # (not Python's). `cookie`: what the client sent, or None. `tried`: servers that failed this request, or None: taken
     # again only when there is no other.
@@ -96,10 +108,9 @@ cdef class Cluster:
     cpdef void stop_waiting(self, object waiter)
 
     # What follows is of this module alone.
-    cdef int balance, workers, default_limit, max_active, eject_after, full, turn
+    cdef int workers, default_limit, eject_after
     cdef double eject_time, max_ejected, slow_start, retry_share
-    cdef double recheck, seen
-    cdef bint uniform, panic
+    cdef bint panic
     cdef list ready
     cdef dict by_cookie
     cdef object queue, timer
@@ -107,6 +118,7 @@ cdef class Cluster:
     cdef retry_budget budget
     cdef cluster_counts told       # of `counts`
     cdef int _sort_out(self, double now) except -1
+    cdef int _have_ready(self, list ready) except -1
     cdef int _return_surplus(self, double now) except -1
     cdef bint _may_eject(self, double now) except -1
     cdef void _measured(self, Server server, double now, double latency) noexcept

@@ -149,7 +149,8 @@ cdef class Cluster:
         """The cluster is gone, and all its servers. Requests that wait are woken, to find none."""
         cdef list servers = self.servers
         self.servers = []
-        self.ready = []
+        self._have_ready([])
+        self.decision = None
         self.by_cookie = {}
         self.full = 0
         self.recheck = INFINITY
@@ -182,7 +183,7 @@ cdef class Cluster:
             else:
                 ready.append(server)
         self.panic = not ready and len(wanted) > 0
-        self.ready = wanted if self.panic else ready
+        self._have_ready(wanted if self.panic else ready)
         self.uniform = True
         for server in self.ready:
             server.share = self._share(server, now)
@@ -192,10 +193,18 @@ cdef class Cluster:
             self.queue.wake()
         return 0
 
+    cdef int _have_ready(self, list ready) except -1:
+        cdef int at
+        self.ready = ready
+        self.ready_count = <int>len(ready)
+        for at in range(min(FEW, self.ready_count)):
+            self.few[at] = <void*>ready[at]
+        return 0
+
     cpdef bint has_servers(self, double now):
         if now >= self.recheck:
             self._sort_out(now)
-        return len(self.ready) > 0
+        return self.ready_count > 0
 
     cdef double _share(self, Server server, double now) noexcept:
         """The weight, less in slow start; says when to ask again."""
@@ -261,12 +270,12 @@ cdef class Cluster:
 
     cdef Server _next_in_turn(self, list tried):
         cdef Server server
-        cdef int count = <int>len(self.ready)
+        cdef int count = self.ready_count
         cdef int at = self.turn
         for _ in range(count):
             if at >= count:
                 at %= count
-            server = <Server>self.ready[at]
+            server = <Server>self.few[at] if at < FEW else <Server>self.ready[at]
             at += 1
             if self.full > 0 and server.active >= self.limit:
                 continue

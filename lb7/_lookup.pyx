@@ -114,6 +114,31 @@ AMBIGUOUS.ambiguous = True
 AMBIGUOUS.plain = False
 
 
+cdef Decision SERVED_BY_NOBODY = decision_of(None, None, None)
+
+
+cdef Decision served_by(Cluster cluster):
+    """What rules say that do nothing but lead to a cluster; of all hosts the same, as one for each leaves the caches."""
+    if cluster is None:
+        return SERVED_BY_NOBODY
+    cdef Decision found = cluster.decision
+    if found is None or found.spec is not cluster.spec:
+        found = cluster.decision = decision_of(None, None, cluster)
+    return found
+
+
+cdef inline bint is_current(Decision decision) noexcept:
+    """Whether its cluster still is what it was."""
+    return decision.cluster is None or decision.cluster.spec is decision.spec
+
+
+cdef Decision renewed(Decision decision):
+    """The same for what the cluster is now."""
+    if decision.auth is None and decision.redirect is None:
+        return served_by(decision.cluster)
+    return decision_of(decision.auth, decision.redirect, decision.cluster)
+
+
 cdef class Host:
     cdef bint named(self, const uint8_t* octets, Py_ssize_t length, bint star) noexcept:
         """Whether this is its name, in any case; with "*" before it if asked."""
@@ -128,15 +153,15 @@ cdef class Host:
         cdef Decision served
         if auth == 0 and redirect == 0:
             served = <Decision>self.served[route]
-            if served is None or served.cluster is not None and served.cluster.spec is not served.spec:
-                served = self.served[route] = decision_of(None, None, self.clusters[route])
+            if served is None or not is_current(served):
+                served = self.served[route] = served_by(self.clusters[route])
             return served
         key = (auth * len(self.redirects) + redirect) * len(self.clusters) + route
         cdef Decision found = self.decisions.get(key)
         if found is None:
             found = self.decisions[key] = decision_of(self.auths[auth], self.redirects[redirect], self.clusters[route])
-        elif found.cluster is not None and found.cluster.spec is not found.spec:
-            found = self.decisions[key] = decision_of(found.auth, found.redirect, found.cluster)
+        elif not is_current(found):
+            found = self.decisions[key] = renewed(found)
         return found
 
     cdef Decision by_path(self, const uint8_t* path, Py_ssize_t length):
@@ -337,8 +362,8 @@ cdef class Table:
                 return None
         decision = found.only
         if decision is not None:
-            if decision.cluster is not None and decision.cluster.spec is not decision.spec:
-                decision = found.only = decision_of(decision.auth, decision.redirect, decision.cluster)
+            if not is_current(decision):
+                decision = found.only = renewed(decision)
             return decision
         if path_len == 0:
             return found.by_path(b"/", 1)

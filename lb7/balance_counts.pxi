@@ -42,7 +42,8 @@ cdef class Tally:
 
     def counts_dict(self):
         """What ever happened, by the words of the cluster's own."""
-        return {word: value for word, value in self.counts.items() if (any(value) if isinstance(value, list) else value)}
+        cdef dict counts = self.counts
+        return {word: value for word, value in counts.items() if (any(value) if isinstance(value, list) else value)}
 
 
 cdef object _status_of(Server server, double slow_start, double now):

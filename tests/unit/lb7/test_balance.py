@@ -392,3 +392,15 @@ def test_status_shows_each_server() -> None:
 def test_an_apps_own_limit_is_divided_among_the_workers() -> None:
     limited = structs.replace(spec(server(1)), max_requests_per_server=5)
     assert [Cluster(limited, Settings(workers=workers), 0.0).limit for workers in (1, 2, 9)] == [5, 3, 1]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
+def test_all_servers_have_their_turn_however_many_there_are(count: int) -> None:
+    made = cluster(*map(server, range(1, count + 1)))
+    first = [pick(made) for _ in range(count)]
+    assert sorted(first) == list(range(1, count + 1))
+    assert [pick(made) for _ in range(count)] == first
+    made.change(spec(server(count)), NOW)
+    assert {pick(made) for _ in range(3)} == {count}
+    made.close()
+    assert made.pick(NOW, 0, None, None) is None

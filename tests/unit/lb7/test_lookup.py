@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from typing import Any
 
@@ -368,3 +369,36 @@ def test_rules_are_replaced_whole() -> None:
     made.put("H", routes(("", "c")), CLUSTERS)
     assert (served(made, "h", "/a"), len(made)) == ("c", 1)
     assert before.cluster is CLUSTERS["a"]
+
+
+# --- decisions that are shared --------------------------------------------------------------------
+
+
+def test_hosts_share_what_leads_to_one_cluster() -> None:
+    made = table({"x": routes(("", "a")), "y": routes(("", "a")), "z": routes(("/p", "a"), ("", "b"))})
+    one = found(made, "x")
+    assert found(made, "y") is found(made, "z", "/p") is one
+    assert found(made, "z") is not one
+
+
+def test_what_is_shared_is_made_anew_for_all_when_the_cluster_changes() -> None:
+    here = cluster("a")
+    made = Table("http")
+    for host in "xy":
+        made.put(host, routes(("", "a")), {"a": here})
+    before = found(made, "x")
+    here.change(Spec("a", "a", 1, hsts="max-age=1"), 1.0)
+    one = found(made, "x")
+    assert one is not before
+    assert (one.plain, one.hsts) == (False, b"Strict-Transport-Security: max-age=1\r\n")
+    assert found(made, "y") is one
+
+
+def test_a_cluster_that_is_gone_is_not_kept_by_what_leads_to_it() -> None:
+    here = cluster("a")
+    made = Table("http")
+    made.put("x", routes(("", "a")), {"a": here})
+    one = found(made, "x")
+    before = sys.getrefcount(one)
+    here.close()
+    assert sys.getrefcount(one) == before - 1
