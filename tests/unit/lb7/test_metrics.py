@@ -122,7 +122,7 @@ async def test_words_that_the_proxy_counts_have_a_place() -> None:
     assert len(counted) > 20
     outcomes = {
         *("redirect", "denied", "unauthorized", "no_route", "no_server", "no_connection", "reset"),
-        *("client_gone", "client_left", "connect_failed", "max_requests_per_route"),
+        *("client_gone", "client_left", "connect_failed", "max_requests_per_route", "error"),
     }
     sorted_by_form = {word for word in counted if "timeout" in word or word.startswith("answer_") or "_full" in word}
     assert counted - sorted_by_form - BAD_REQUESTS - TURNED_AWAY - outcomes == set()
