@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from tests.ports import free_ports
 from tests.system.ensemble import Ensemble, ensemble
 from tests.vm.machines import Machines, checked, programs_of
 
@@ -53,20 +53,8 @@ def never_block_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, neither by UDP nor by TCP."""
-    for _ in range(100):
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-        ):
-            tcp.bind(("127.0.0.1", 0))
-            port: int = tcp.getsockname()[1]
-            try:
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    pytest.fail("no port is free by both UDP and TCP")
+    """A port that nobody listens on, neither by UDP nor by TCP."""
+    return free_ports(1)[0]
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -26,6 +25,7 @@ from mesos_dns.watch import Standing, Watch
 from mesos_dns.watch_journal import Journal
 from mesos_dns.zone import ZoneView
 from tests.fakes.replay import no_names
+from tests.ports import free_ports
 
 SOURCE = "mesos"
 
@@ -49,11 +49,8 @@ def cluster(tasks: int) -> tuple[Entity, ...]:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on."""
+    return free_ports(1)[0]
 
 
 class Serving:

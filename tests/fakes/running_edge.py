@@ -154,8 +154,8 @@ def _app(number: int, host: str, ports: Sequence[int]) -> dict[str, Any]:
 def _free_port6() -> int:
     """A port of ::1; 0: this machine has no IPv6."""
     try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6) as sock:
-            return int(sock.getsockname()[1])
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return free_ports(1)[0]
     except OSError:
         return 0
 

@@ -12,9 +12,7 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,7 +26,7 @@ from typing import Any
 import trustme
 
 from tests.fakes.static_marathon import StaticMarathon
-from tests.ports import free_ports
+from tests.ports import free_ports, own_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
@@ -36,22 +34,6 @@ LIMIT = 120.0
 """Seconds in which whatever is waited for has to be there."""
 SILENCE = 4.0
 """Seconds of silence after which Pharos takes Marathon's event stream for dead."""
-LOWEST_PORT = 10_000
-
-
-def quiet_ports() -> Iterator[int]:
-    """Ports below those from which the kernel takes clients' own: on one of these, who connects to a server that is
-    gone may connect to itself. Each is given once, until all have been."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    ports = list(range(LOWEST_PORT, first if first > LOWEST_PORT + 1000 else 30_000))
-    start = random.SystemRandom().randrange(len(ports))
-    while True:
-        for at in range(len(ports)):
-            port = ports[(start + at) % len(ports)]
-            with socket.socket() as sock, contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.bind((HOST, port))
-                yield port
 
 
 @dataclass(eq=False)
@@ -145,7 +127,7 @@ class Tasks:
     """The processes of tasks: children of one that has loaded what they need."""
 
     def __init__(self, log: Path) -> None:
-        self._ports = quiet_ports()
+        self._ports = own_ports(8)  # so many that none comes again while anybody may still believe in its last task
         self._number = 0
         self._asking = asyncio.Lock()
         with log.open("ab") as errors:
@@ -267,7 +249,7 @@ class Stage:
         self.folder = folder
         self.marathon = marathon
         self.tasks = Tasks(folder / "tasks.log")
-        self.pharos = Pharos(folder, marathon.url, quiet_ports())
+        self.pharos = Pharos(folder, marathon.url, own_ports())
         self.events: list[tuple[float, str]] = []
         self.kills: list[tuple[float, str]] = []
         self.changes = 0

@@ -21,6 +21,7 @@ import dns.query
 import pytest
 
 from agent.demo.marathon_deployments import DeployingMarathon
+from tests.ports import free_ports
 from tests.system.resolver_lab import Program, told, until
 from tests.system.simulated import Simulated, simulated
 
@@ -28,20 +29,6 @@ AGENTS = ("127.0.3.1", "127.0.3.2")
 RANGE = "127.64.0.0/10"
 ZONE = "l4lb.thisdcos.directory"
 L4 = f'[l4]\ndataplane = "proxy"\nrange = "{RANGE}"\nreconcile = "1s"\n'
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, by TCP on any address and by UDP on 127.0.0.1."""
-    with contextlib.ExitStack() as stack:
-        found: list[int] = []
-        while len(found) < count:
-            tcp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            tcp.bind(("", 0))
-            udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            with contextlib.suppress(OSError):
-                udp.bind(("127.0.0.1", tcp.getsockname()[1]))
-                found.append(int(tcp.getsockname()[1]))
-        return found
 
 
 class Site:

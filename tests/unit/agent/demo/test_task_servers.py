@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -11,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from agent.demo.task_servers import TaskServer, TaskServers
+from tests.ports import free_ports
 
 HOST = "127.0.0.99"
 
@@ -22,19 +22,8 @@ async def servers() -> AsyncIterator[TaskServers]:
     await found.close()
 
 
-def free(count: int) -> list[int]:
-    """Ports that are free on the address now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind((HOST, 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 async def start(servers: TaskServers, task_id: str = "web.1") -> TaskServer:
-    server = await servers.open(HOST, free(1), 1)
+    server = await servers.open(HOST, free_ports(1), 1)
     servers.name(server, task_id)
     return server
 
@@ -73,7 +62,7 @@ async def test_health_is_what_it_is_told_to_be_and_not_counted(servers: TaskServ
 @pytest.mark.asyncio
 async def test_ports_that_are_taken_are_passed_over(servers: TaskServers) -> None:
     first = await start(servers)
-    spare = free(2)
+    spare = free_ports(2)
     second = await servers.open(HOST, [first.ports[0], *spare], 2)
     servers.name(second, "web.2")
     assert second.ports == tuple(spare)
