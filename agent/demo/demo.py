@@ -69,24 +69,23 @@ def run(seconds: float | None) -> int:
 
 async def _demo(seconds: float | None) -> int:
     with tempfile.TemporaryDirectory(prefix="pharos-demo-") as folder:
-        ports = _free_ports(5)
-        async with _cluster(ports[3]) as (sim, marathon):
+        vip_port = _free_port()
+        async with _cluster(vip_port) as (sim, marathon):
             config = load_text(
                 f'state_dir = "{folder}"\ndrain_timeout = "1s"\n'
                 f'[mesos]\nmasters = ["{sim.urls[0]}"]\n'
-                f'[dns]\nlisten = ["127.0.0.1:{ports[0]}"]\n'
-                f'[api]\nlisten = ["127.0.0.1:{ports[1]}"]\n'
-                f'[admin]\nlisten = ["127.0.0.1:{ports[2]}"]\n'
+                f'[dns]\nlisten = ["127.0.0.1:0"]\n'
+                f'[api]\nlisten = ["127.0.0.1:0"]\n[admin]\nlisten = ["127.0.0.1:0"]\n'
                 f'[l4]\ndataplane = "proxy"\nrange = "{RANGE}"\n'
                 f'[marathon]\nurls = ["{marathon.framework.webui_url}"]\n'
-                f'[l7]\nhttp = ["127.0.0.1:{ports[4]}"]\nhttps = []\napp_id = []\nservice_ports = false\nworkers = 1\n',
+                f'[l7]\nhttp = ["127.0.0.1:0"]\nhttps = []\napp_id = []\nservice_ports = false\nworkers = 1\n',
                 str(Path(folder) / "pharos.toml"),
             )
 
             async def show(service: Service) -> None:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
-                        await _show(service, marathon, ports)
+                        await _show(service, marathon, vip_port)
 
             code = await serve(config, started=show)
     _say("The end: everything that was started is stopped.")
@@ -121,13 +120,13 @@ async def _cluster(vip_port: int) -> AsyncIterator[tuple[SimulatedCluster, Deplo
         yield sim, marathon
 
 
-async def _show(service: Service, marathon: DeployingMarathon, ports: list[int]) -> None:
-    dns, api, admin, vip_port, edge = ports
+async def _show(service: Service, marathon: DeployingMarathon, vip_port: int) -> None:
     key = VipKey("tcp", "web.marathon", vip_port)
     balancer = service.balancing.balancer
     await _until(lambda: not service.catalog.sources["mesos"].stale and not marathon.deployments)
     await _until(lambda: balancer is not None and balancer.is_served(key))
     await _until(lambda: service.edging.ready)
+    dns, api, admin, edge = _bound_ports(service)
     allocated = service.balancing.table.address_of(key.name)
     vip = (allocated.address if allocated is not None else "", vip_port)
     _say(
@@ -248,18 +247,20 @@ async def _until(condition: Callable[[], bool]) -> None:
     raise RuntimeError("the simulated cluster did not come up in 20 s")
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that are free for UDP and TCP."""
-    ports: list[int] = []
-    with contextlib.ExitStack() as held:
-        while len(ports) < count:
-            tcp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            tcp.bind(("127.0.0.1", 0))
-            udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            with contextlib.suppress(OSError):
-                udp.bind(tcp.getsockname())
-                ports.append(tcp.getsockname()[1])
-    return ports
+def _free_port() -> int:
+    """One for the virtual IP's addresses, which nobody else has."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def _bound_ports(service: Service) -> tuple[int, int, int, int]:
+    """Where DNS, the API, the admin API and the edge listen."""
+    edge = service.edging.status()
+    assert service.http is not None
+    assert edge is not None
+    http = service.http.part_addresses()
+    at = service.naming.addresses("dns")[0][1], http["api"][0][1], http["admin"][0][1]
+    return (*at, int(edge["listeners"]["http"][0].rpartition(":")[2]))
 
 
 def _clock() -> str:

@@ -112,7 +112,7 @@ async def test_it_is_sent_again_and_again_from_the_same_port_as_it_is(monkeypatc
     tally = Tally()
     async with upstream(silent) as server:
         asking = asyncio.create_task(Exchanges(server.address(), tally).ask(ASKED, True, 30.0))
-        await until(lambda: len(server.seen) == 4)
+        await until(lambda: len(server.seen) >= 4)
         server.answering = right
         assert address_in(await asking) == "192.0.2.7"
     assert len({question for _, question in server.seen}) == 1
