@@ -16,6 +16,7 @@ import pytest
 
 from mesos_dns.forward import exchange_udp
 from mesos_dns.model import canonical_address
+from tests.ports import free_ports
 
 
 class Reply(NamedTuple):
@@ -36,7 +37,7 @@ class HostUpstream(asyncio.DatagramProtocol):
         self.deaf: set[str] = set()
         self.rcode = dns.rcode.NOERROR
         self.asked: list[str] = []
-        self.port = 0
+        self.port = free_ports(1)[0]
         self._transport: asyncio.DatagramTransport | None = None
 
     async def __aenter__(self) -> HostUpstream:
@@ -50,7 +51,6 @@ class HostUpstream(asyncio.DatagramProtocol):
         """Serve, on the port of last time if there was one."""
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", self.port))
-        self.port = self._transport.get_extra_info("sockname")[1]
 
     async def down(self) -> None:
         """Stop: whoever asks then gets an ICMP error."""

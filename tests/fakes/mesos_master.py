@@ -13,6 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.ports import free_ports
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -100,7 +102,7 @@ class FakeMaster:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._tls = tls
         self._runner: web.AppRunner | None = None
-        self.port = 0
+        self.port = free_ports(1)[0]
 
     async def __aenter__(self) -> FakeMaster:
         app = web.Application(client_max_size=1 << 24)
@@ -109,7 +111,6 @@ class FakeMaster:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
         await site.start()
-        self.port = self._runner.addresses[0][1]
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -20,6 +20,7 @@ from blockbuster import blockbuster_ctx
 from lb4.proxy import Proxy
 from lb4.proxy_limits import Limits
 from lb4.services import BackendKey, BackendStats, Destination, Kind, Operation, ServiceKey, Settings
+from tests.ports import free_ports
 
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 """A test that is run on asyncio's loop and on uvloop's: it has a parameter `loop` for `run`."""
@@ -43,13 +44,10 @@ def run(loop: str, story: Coroutine[Any, Any, None]) -> None:
 
 
 def vip(protocol: str = "tcp", address: str = "") -> ServiceKey:
-    """A service on an address that no other test of this process has, at a port that is free there now."""
+    """A service on an address that no other test of this process has."""
     number = next(_numbers)
     host = address or f"127.{64 + os.getpid() % 64}.{number // 250}.{1 + number % 250}"
-    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as sock:
-        sock.bind((host, 0))
-        return ServiceKey(protocol, host, sock.getsockname()[1])
+    return ServiceKey(protocol, host, free_ports(1)[0])
 
 
 def nobody(address: str = "127.0.0.1") -> BackendKey:

@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from tests.ports import free_ports
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -90,8 +92,8 @@ class Backend:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port or self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = port or self.port or free_ports(1)[0]
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
     async def stop(self) -> None:
         """Close all, and listen no more; it may be started again on the same port."""

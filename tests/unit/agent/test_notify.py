@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def test_state_reaches_the_manager(manager: socket.socket) -> None:
 
 
 def test_abstract_socket() -> None:
-    name = f"pharos-test-{os.getpid()}"
+    name = f"pharos-test-{uuid.uuid4()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind("\0" + name)
         assert notify.notify("STOPPING=1", {"NOTIFY_SOCKET": "@" + name})

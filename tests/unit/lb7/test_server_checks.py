@@ -14,6 +14,7 @@ import pytest
 from lb7.server_checks import ServerChecks
 from lb7.table import Cluster, Server, ServerCheck
 from mesos_dns.probe import Result
+from tests.ports import free_ports
 
 TCP = ServerCheck(interval=0.1, timeout=20.0, fall=2, rise=2)
 HTTP = ServerCheck("http", "/up", interval=0.1, timeout=20.0, fall=2, rise=2)
@@ -28,11 +29,10 @@ class App:
         self.connections = 0
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
-        self.port = 0
+        self.port = free_ports(1)[0]
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         if self._server is not None:

@@ -24,6 +24,7 @@ from lb7.settings import Settings
 from lb7.table import Cluster as Spec
 from lb7.table import Server
 from tests.fakes.edged import listen
+from tests.ports import free_ports
 
 Talk: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
@@ -155,9 +156,7 @@ async def is_reset(port: int) -> bool:
 
 
 def closed_port() -> int:
-    with socket.create_server((HOST, 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 def test_octets_go_both_ways_and_are_counted() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import socket
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -105,7 +106,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
     monkeypatch.setattr(device, "_netlink", netlink)
     monkeypatch.setattr(device, "PAUSES", (0.01, 0.02))
-    monkeypatch.setattr(device_claim, "NAME", f"pharos-test-{os.getpid()}")
+    monkeypatch.setattr(device_claim, "NAME", f"pharos-test-{uuid.uuid4()}")
     return made
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -33,8 +34,9 @@ time.sleep(120)
 
 @pytest.fixture(autouse=True)
 def name(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(device_claim, "NAME", f"pharos-test-{os.getpid()}")
-    return f"pharos-test-{os.getpid()}-{DEVICE}-{MARK}"
+    own = f"pharos-test-{uuid.uuid4()}"  # not by the process' number: another with it may be in this network, too
+    monkeypatch.setattr(device_claim, "NAME", own)
+    return f"{own}-{DEVICE}-{MARK}"
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ async def served(listen: str = "127.0.0.1:0", **config: Any) -> AsyncIterator[tu
 
 
 async def until(holds: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.01)
 
@@ -52,6 +52,11 @@ async def replaced(server: DnsServer, before: int) -> None:
 
 def fast_answers(responder: Responder) -> int:
     return responder.counters.native_totals().counts["answered"]
+
+
+async def right_once(server: DnsServer) -> bool:
+    """Asks once: what is counted then is exact."""
+    return answers(dns.message.from_wire(await udp(server.addresses[0], WEB))) == ["9.0.0.1"]
 
 
 async def right(server: DnsServer) -> bool:
@@ -70,7 +75,7 @@ def test_the_second_question_is_answered_by_a_worker(run: Run) -> None:
     async def story() -> None:
         async with served() as (server, responder):
             for expected in (0, 1, 2):
-                assert await right(server)
+                assert await right_once(server)
                 assert fast_answers(responder) == expected
 
     run(story())
@@ -158,7 +163,7 @@ def test_a_worker_that_ends_is_replaced_(run: Run, number: signal.Signals) -> No
                     assert await right(server)
                 await replaced(server, before)
                 answered = fast_answers(responder)
-                assert await right(server)
+                assert await right_once(server)
                 assert fast_answers(responder) == answered + 1
             assert responder.counters.restarts == 2
 
@@ -221,7 +226,7 @@ def test_two_workers_share_the_load(run: Run) -> None:
             assert len({worker.pid for worker in server.workers}) == 2
             assert len(server.addresses) == 1
             for _ in range(100):  # each from a port of its own
-                assert await right(server)
+                assert await right_once(server)
             shares = responder.counters.native_totals().queries
             assert sorted(shares) == [0, 1]
             assert all(shares[number] >= 20 for number in (0, 1))
@@ -298,7 +303,7 @@ def test_a_server_that_can_not_bind_makes_nothing_count_twice(run: Run) -> None:
     async def story() -> None:
         async with served() as (server, responder):
             for _ in range(3):
-                assert await right(server)
+                assert await right_once(server)
             host, port = server.addresses[0]
             taken = (f"{host}:{port}",)
             other = native_responder_of(task(), counters=responder.counters, listen=taken)
