@@ -61,7 +61,7 @@ async def ask(service: Service, name: str) -> set[str] | str:
     """The addresses of a name, or the rcode."""
     assert service.server is not None
     host, port = service.server.addresses[0]
-    reply = await dns.asyncquery.udp(dns.message.make_query(name, "A"), host, timeout=5, port=port)
+    reply = await dns.asyncquery.udp(dns.message.make_query(name, "A"), host, timeout=30, port=port)
     return {str(item) for rrset in reply.answer for item in rrset} or dns.rcode.to_text(reply.rcode())
 
 

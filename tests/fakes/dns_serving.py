@@ -60,7 +60,7 @@ def on_a_thread(config: DnsConfig, responder: Responder) -> Iterator[DnsServer]:
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield started[0]
     finally:
         loop.call_soon_threadsafe(stop.set)

@@ -171,12 +171,12 @@ async def upstream(
             task.cancel()
         await asyncio.gather(*made.tasks, return_exceptions=True)
         await server.wait_closed()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while made.open:
                 await asyncio.sleep(0.005)
 
 
-async def until(condition: Callable[[], object], limit: float = 10.0) -> None:
+async def until(condition: Callable[[], object], limit: float = 60.0) -> None:
     """Wait until it holds; fails after `limit` seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(limit):

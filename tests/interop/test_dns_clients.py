@@ -58,7 +58,7 @@ def dig() -> str:
 
 def digged(dig: str, server: Address, *words: str) -> str:
     host, port = server
-    command = [dig, f"@{host}", "-p", str(port), "+tries=1", "+time=5", *words]
+    command = [dig, f"@{host}", "-p", str(port), "+tries=1", "+time=30", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     told = done.stdout.replace(";; WARNING: recursion requested but not available", "")
     assert "WARNING" not in told + done.stderr, done.stdout
@@ -142,7 +142,7 @@ def test_the_resolver_of_dnspython(server: Address) -> None:
 def test_udp_and_tcp_of_dnspython_agree(server: Address) -> None:
     for name, rtype in (("db.marathon.mesos", "A"), ("_db._tcp.marathon.mesos", "SRV"), ("nope.mesos", "A")):
         query = dns.message.make_query(name, rtype, use_edns=0, payload=1232)
-        by_udp = dns.query.udp(query, server[0], port=server[1], timeout=5)
-        by_tcp = dns.query.tcp(query, server[0], port=server[1], timeout=5)
+        by_udp = dns.query.udp(query, server[0], port=server[1], timeout=30)
+        by_tcp = dns.query.tcp(query, server[0], port=server[1], timeout=30)
         assert by_udp.sections == by_tcp.sections
         assert by_udp.flags & dns.flags.AA

@@ -57,7 +57,7 @@ def kdig() -> str:
 
 
 def digged(kdig: str, address: tuple[str, int], *words: str) -> str:
-    command = [kdig, f"@{address[0]}", "-p", str(address[1]), "+retry=0", "+timeout=10", *words]
+    command = [kdig, f"@{address[0]}", "-p", str(address[1]), "+retry=0", "+timeout=30", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "WARNING" not in done.stdout + done.stderr, done.stdout + done.stderr
     return done.stdout
@@ -73,7 +73,7 @@ def test_kdig_over_tls_in_strict_mode(kdig: str, served: Served) -> None:
 
 
 def test_kdig_does_not_take_another_name_for_ours(kdig: str, served: Served) -> None:
-    command = [kdig, f"@{served.tls[0]}", "-p", str(served.tls[1]), "+retry=0", "+timeout=10"]
+    command = [kdig, f"@{served.tls[0]}", "-p", str(served.tls[1]), "+retry=0", "+timeout=30"]
     command += ["+tls", f"+tls-ca={served.ca_file}", "+tls-hostname=other.test", "db.marathon.mesos"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "9.0.0.101" not in done.stdout
@@ -89,11 +89,11 @@ def test_dnspython_over_tls(served: Served) -> None:
     query = dns.message.make_query("web.marathon.mesos", "A", use_edns=0, payload=1232)
     host, port = served.tls
     reply = dns.query.tls(
-        query, host, port=port, timeout=10, ssl_context=trusting(served.authority), server_hostname="dns.test"
+        query, host, port=port, timeout=30, ssl_context=trusting(served.authority), server_hostname="dns.test"
     )
     assert reply.rcode() == dns.rcode.NOERROR
     assert len(answers(reply)) == 60
-    by_tcp = dns.query.tcp(query, *served.tcp[:1], port=served.tcp[1], timeout=10)
+    by_tcp = dns.query.tcp(query, *served.tcp[:1], port=served.tcp[1], timeout=30)
     assert answers(reply) == answers(by_tcp)
 
 
@@ -104,11 +104,11 @@ def options(served: Served, transport: str, *asked: int) -> tuple[dict[int, byte
     if transport == "tls":
         context = trusting(served.authority)
         reply = dns.query.tls(
-            query, served.tls[0], port=served.tls[1], timeout=10, ssl_context=context, server_hostname="dns.test"
+            query, served.tls[0], port=served.tls[1], timeout=30, ssl_context=context, server_hostname="dns.test"
         )
     else:
         ask = dns.query.tcp if transport == "tcp" else dns.query.udp
-        reply = ask(query, served.tcp[0], port=served.tcp[1], timeout=10)
+        reply = ask(query, served.tcp[0], port=served.tcp[1], timeout=30)
     assert answers(reply) == ["9.0.0.101"]
     assert reply.wire is not None
     return {int(option.otype): option.to_wire() or b"" for option in reply.options}, len(reply.wire)

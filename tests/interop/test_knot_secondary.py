@@ -91,7 +91,7 @@ async def primary(knot_port: int, responder: Responder, server: DnsServer) -> As
 
 async def ask(port: int, name: str, rtype: str) -> dns.message.Message:
     """By TCP, which needs no second try."""
-    return await dns.asyncquery.tcp(dns.message.make_query(name, rtype), LOCAL, timeout=5, port=port)
+    return await dns.asyncquery.tcp(dns.message.make_query(name, rtype), LOCAL, timeout=30, port=port)
 
 
 async def until(port: int, name: str, rtype: str, expected: set[str]) -> dns.message.Message:

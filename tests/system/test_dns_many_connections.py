@@ -144,4 +144,4 @@ def test_idle_connections_cost_next_to_nothing(tmp_path: Path, free_port: int) -
         assert server.wait(30) == 0
     finally:
         server.kill()
-        server.wait(10)
+        server.wait(60)

@@ -22,7 +22,7 @@ from tests.system.ensemble import ensemble
 
 def ask(port: int, name: str, rtype: str = "A") -> list[str]:
     """The answers' texts; an error's code in place of them."""
-    reply = dns.query.udp(dns.message.make_query(name, rtype), "127.0.0.1", port=port, timeout=5)
+    reply = dns.query.udp(dns.message.make_query(name, rtype), "127.0.0.1", port=port, timeout=30)
     if reply.rcode() != dns.rcode.NOERROR:
         return [dns.rcode.to_text(reply.rcode())]
     return sorted(record.to_text() for rrset in reply.answer for record in rrset)
@@ -76,7 +76,7 @@ def test_names_from_zookeeper_and_without_it(tmp_path: Path, free_port: int) -> 
             assert process.wait(30) == 0
         finally:
             process.kill()
-            process.wait(10)
+            process.wait(60)
             client.stop()
             client.close()
 

@@ -95,8 +95,8 @@ async def worlds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Ten seconds at most."""
-    async with asyncio.timeout(10):
+    """A minute at most."""
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

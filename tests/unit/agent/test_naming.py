@@ -58,7 +58,7 @@ async def named(start: Config, known: bool = True) -> AsyncIterator[tuple[Naming
 
 async def ask(naming: Naming, section: str, name: str, rtype: str = "A") -> dns.message.Message:
     host, port = naming.addresses(section)[0]
-    return await dns.asyncquery.udp(dns.message.make_query(name, rtype), host, timeout=10, port=port)
+    return await dns.asyncquery.udp(dns.message.make_query(name, rtype), host, timeout=30, port=port)
 
 
 async def says(naming: Naming, section: str, name: str, text: str) -> None:

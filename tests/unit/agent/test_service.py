@@ -52,7 +52,7 @@ async def ask(service: Service, name: str) -> dns.message.Message:
     """One question by UDP."""
     assert service.server is not None
     host, port = service.server.addresses[0]
-    return await dns.asyncquery.udp(dns.message.make_query(name, "A"), host, timeout=5, port=port)
+    return await dns.asyncquery.udp(dns.message.make_query(name, "A"), host, timeout=30, port=port)
 
 
 async def answered(service: Service, name: str, text: str) -> None:
@@ -298,7 +298,7 @@ async def test_a_reload_takes_other_cookie_secrets(tmp_path: Path) -> None:
         option = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")
         query = dns.message.make_query("www.corp.example", "A", use_edns=0, options=[option])
         host, port = service.server.addresses[0]
-        reply = await dns.asyncquery.tcp(query, host, port=port, timeout=10)
+        reply = await dns.asyncquery.tcp(query, host, port=port, timeout=30)
         (told,) = reply.options
         return matching(told.to_wire() or b"", b"\x7f\0\0\1", int(time.time()), [old, new])
 
@@ -395,7 +395,7 @@ def test_signals(tmp_path: Path, free_port: int) -> None:
         assert process.wait(20) == 0
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         process.stderr.close()
 
 
@@ -410,7 +410,7 @@ def _until_logged(process: subprocess.Popen[str], text: str) -> None:
 def _answer(port: int, name: str, text: str) -> str:
     reply = ""
     for _ in range(200):
-        reply = dns.query.udp(dns.message.make_query(name, "A"), "127.0.0.1", timeout=5, port=port).to_text()
+        reply = dns.query.udp(dns.message.make_query(name, "A"), "127.0.0.1", timeout=30, port=port).to_text()
         if text in reply:
             break
     return reply

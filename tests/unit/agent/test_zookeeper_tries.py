@@ -51,13 +51,13 @@ async def test_steps_go_on_whatever_fails(caplog: pytest.LogCaptureFixture, monk
         return outcome
 
     task = asyncio.create_task(waiting.go_on(step, failures.append))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(outcomes) > 1:
             await asyncio.sleep(0.001)
     await asyncio.sleep(0.02)
     assert len(outcomes) == 1, "only a wake-up goes on from here"
     waiting.wake()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await ended.wait()
     task.cancel()
     await asyncio.wait([task])
@@ -91,7 +91,7 @@ async def test_what_could_not_be_removed_is_when_the_connection_is_back(caplog: 
         done.append("refused")
         raise NoAuthError
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await leftovers.remove(lossy)
         await leftovers.remove(refused)
         assert (len(leftovers), done) == (2, [])
@@ -118,7 +118,7 @@ async def test_a_removal_that_is_cancelled_is_done_later_and_closing_forgets_it(
         await asyncio.sleep(3600)
 
     task = asyncio.create_task(leftovers.remove(endless))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

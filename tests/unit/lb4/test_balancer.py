@@ -418,13 +418,13 @@ async def running(world: World) -> AsyncIterator[World]:
         yield world
     finally:
         world.balancer.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await task
 
 
 async def applied(world: World) -> None:
     """Wait for operations."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await world.plane.applied.wait()
     world.plane.applied.clear()
 

@@ -60,7 +60,7 @@ async def test_then_it_goes(world: World, told: bool) -> None:
 async def test_a_running_balancer_can_be_told(world: World) -> None:
     world.balancer._clock = asyncio.get_running_loop().time
     task = asyncio.create_task(world.balancer.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await world.plane.applied.wait()
         world.plane.applied.clear()
         while world.balancer.counters.reconciles == 0 or world.balancer.status().backlog:

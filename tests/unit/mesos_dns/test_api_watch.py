@@ -26,5 +26,5 @@ async def test_the_host_of_a_follower_is_judged_once_it_has_everything(monkeypat
         monkeypatch.setattr(server.watch.hearing, "in_sync", lambda address: judged.set())
         async with Relaying(server.url) as follower:
             await follower.equals(server)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await judged.wait()

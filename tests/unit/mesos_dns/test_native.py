@@ -295,7 +295,7 @@ def test_an_answer_goes_where_a_header_says() -> None:
     ):
         for each in (sock, to):
             each.bind(("127.0.0.1", 0))
-        to.settimeout(5)
+        to.settimeout(60)
         port = to.getsockname()[1].to_bytes(2, "big")
         name = socket.AF_INET.to_bytes(2, "little") + port + bytes((127, 0, 0, 1)) + bytes(8)
         header = (bytes((0, len(name), 0, 0)) + name).ljust(_native.HANDED_SIZE, b"\0")

@@ -40,7 +40,7 @@ async def served(cached: Cached) -> AsyncIterator[tuple[str, int]]:
 
 
 async def until(holds: object) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():  # type: ignore[operator]
             await asyncio.sleep(0.01)
 

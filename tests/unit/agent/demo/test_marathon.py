@@ -24,7 +24,7 @@ async def marathon(cluster: Cluster) -> AsyncIterator[Marathon]:
 
 async def until_running(marathon: Marathon, name: str, count: int) -> list[str]:
     """Ids of the app's tasks once so many are ready."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         app = marathon.apps[name]
         while sum(map(app.ready, app.instances.values())) != count:
             await marathon.change()

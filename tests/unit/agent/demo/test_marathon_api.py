@@ -37,7 +37,7 @@ class Client:
 
     async def settled(self) -> None:
         """Until no deployment is left."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for deployment in tuple(self.marathon.deployments.values()):
                 await deployment.done.wait()
 
@@ -168,7 +168,7 @@ async def test_killed_tasks_are_replaced_or_scaled_away(ask: Client) -> None:
     victim, kept = ask.marathon.apps["/shop/web"].instances
     status, found = await ask("DELETE", f"/v2/apps/shop/web/tasks/{victim}")
     assert (status, [task["id"] for task in found["tasks"]]) == (200, [victim])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while victim in ask.marathon.by_task or len(ask.marathon.apps["/shop/web"].instances) < 2:
             await ask.marathon.change()
     status, result = await ask("POST", "/v2/tasks/delete?scale=true", {"ids": [kept]})
@@ -212,7 +212,7 @@ async def test_events_of_a_scale_up(ask: Client) -> None:
         await response.content.readuntil(b"event_stream_attached")
         await ask("PUT", "/v2/apps/shop/web", {"instances": 3})
         kinds: list[str] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "deployment_success" not in kinds:
                 line = (await response.content.readline()).decode().strip()
                 if line.startswith("event: "):

@@ -23,7 +23,7 @@ async def marathon(cluster: Cluster) -> AsyncIterator[DeployingMarathon]:
 
 
 async def done(deployment: Deployment) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await deployment.done.wait()
 
 

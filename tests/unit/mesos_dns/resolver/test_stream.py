@@ -332,11 +332,13 @@ async def test_an_idle_connection_closes(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_a_connection_that_is_used_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "IDLE", 0.8)
+    monkeypatch.setattr(stream, "IDLE", 1.0)
+    loop = asyncio.get_running_loop()
     async with upstream() as server, streams(server.address("tcp")) as client:
-        for _ in range(3):
+        until_idle = loop.time() + 1.5 * stream.IDLE
+        while loop.time() < until_idle:
             await client.ask(ASKED, True, 5.0)
-            await asyncio.sleep(0.45)
+            await asyncio.sleep(0.02)
         assert server.accepted == 1
 
 

@@ -50,7 +50,7 @@ class Asked:
         return Want.NOTHING
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.asked) < count:
                 await asyncio.sleep(0.001)
 
