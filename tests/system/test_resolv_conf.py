@@ -97,7 +97,7 @@ def test_ended_in_peace_while_its_watchdog_hangs(node: Node) -> None:
     assert len(children) == 1
     os.kill(int(children[0]), signal.SIGSTOP)
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert node.outside.read_text() == ORIGINAL
     assert list(node.folder.iterdir()) == []
 

@@ -63,13 +63,13 @@ class Program:
         """End it in peace; how much it had put back."""
         self.process.terminate()
         restored = int(self._out.readline())
-        assert self.process.wait(20) == 0
+        assert self.process.wait(60) == 0
         return restored
 
     def kill(self) -> None:
         """End it as a crash does."""
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(60)
 
 
 @pytest.fixture

@@ -392,7 +392,7 @@ def test_signals(tmp_path: Path, free_port: int) -> None:
         _until_logged(process, "not reloaded")
         assert " 7 IN SOA" in _answer(free_port, "none.mesos", " 7 IN SOA")
         os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait(60)

@@ -58,7 +58,7 @@ def holder(name: str, kind: str = "") -> subprocess.Popen[str]:
 def end(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
     process.send_signal(signal.SIGKILL)
-    process.wait(20)
+    process.wait(60)
     process.stdout.close()
 
 
@@ -140,6 +140,6 @@ def test_a_name_that_can_not_be_taken_is_an_error(claim: Claim) -> None:
 
 def test_nobody_is_asked_whose_process_is_gone() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait(20)
+    process.wait(60)
     assert not device_claim._counts(process.pid, os.geteuid() + 1)
     assert device_claim._counts(process.pid, os.geteuid())
