@@ -309,7 +309,7 @@ def lab(names: Sequence[str], folder: Path) -> Iterator[Lab]:
         etc = [made.resolv_conf(name).parent for name in names]
         try:
             for name in names:
-                made.resolv_conf(name).parent.mkdir(parents=True)
+                made.resolv_conf(name).parent.mkdir(parents=True, exist_ok=True)
                 made.resolv_conf(name).write_text("nameserver 127.0.0.1\n")
                 (made.resolv_conf(name).parent / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
                 address = ["address", "add", f"{made.v6(name)}/64", "dev", "eth0", "nodad"]
