@@ -52,7 +52,7 @@ async def test_a_leader_that_knows_nothing_is_asked_again() -> None:
             follow.changes()
             marathon.faults.empty = True
             await marathon.instances.fail_over(1)
-            await follow.until(lambda: follow.counters.errors["empty"] == 1)
+            await follow.until(lambda: follow.counters.errors["empty"] >= 1)
             marathon.faults.empty = False  # it has read its store now
             await follow.synced()
             assert follow.changes() == {}

@@ -148,7 +148,7 @@ async def test_a_stalled_stream_is_left_and_the_names_stay() -> None:
     async with FakeMaster() as master, Following(master.place) as follow:
         master.send(subscribed(state_of([task(1), task(2, on=2)], [agent(1), agent(2)]), heartbeat=0.1))
         await follow.until(lambda: follow.running() == BOTH)
-        await follow.until(lambda: follow.source.counters.errors["stall"] == 1)
+        await follow.until(lambda: follow.source.counters.errors["stall"] >= 1)
         assert not follow.catalog.sources["mesos"].connected
         assert follow.running() == BOTH
 
@@ -313,7 +313,7 @@ async def test_a_comparison_that_is_cut_changes_nothing() -> None:
         master.v1["GET_FRAMEWORKS"] = {"type": "GET_FRAMEWORKS", "get_frameworks": {"frameworks": [framework(1)]}}
         master.v1["GET_TASKS"] = cut
         master.send(SNAPSHOT)
-        await follow.until(lambda: follow.source.counters.errors["document"] == 1)
+        await follow.until(lambda: follow.source.counters.errors["document"] >= 1)
         assert follow.running() == BOTH
         assert follow.source.counters.syncs == 1
 

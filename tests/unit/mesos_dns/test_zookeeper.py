@@ -120,7 +120,7 @@ async def test_a_dead_server_costs_no_session_and_a_request_made_meanwhile_is_lo
             port = s._threads._socket.getpeername()[1]  # type: ignore[union-attr]
             (mine,) = [server for server in servers.servers if server.port == port]
             mine.kill()
-            await until(lambda: s.connection == 2)
+            await until(lambda: s.connection >= 2)
             assert (s.session_id, s.losses, s.expirations) == (identity, 1, 0)
             assert events.states == 2
 
@@ -141,7 +141,7 @@ async def test_a_server_that_is_stopped_but_accepts_connections_is_left_in_time(
             opened._host_changed()
             follower.pause()
             busy = asyncio.create_task(_ask_all_the_time(opened))
-            await until(lambda: opened.connection == 2)
+            await until(lambda: opened.connection >= 2)
             busy.cancel()
             assert (opened.session_id, opened.expirations) == (identity, 0)
         finally:
@@ -168,7 +168,7 @@ async def test_without_servers_requests_fail_at_once_and_an_ended_session_is_tol
             assert "lost" in repr(s)
             servers.servers[0].wipe()
             servers.servers[0].start()
-            await until(lambda: s.connection == 2)
+            await until(lambda: s.connection >= 2)
             assert s.session_id != identity
             assert s.expirations == 1
 
@@ -323,7 +323,7 @@ async def test_host_names_keep_their_last_known_addresses(zookeeper: Ensemble) -
         answers.clear()
         assert s._threads is not None
         s._threads.drop()
-        await until(lambda: s.connection == 2)
+        await until(lambda: s.connection >= 2)
     finally:
         await s.close()
 
