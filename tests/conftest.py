@@ -51,6 +51,21 @@ def never_block_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_group_is_signalled() -> Iterator[None]:
+    """Fail a test whose process is not there yet: to `os.kill`, 0 is the test run itself and all that started it."""
+    kill = os.kill
+
+    def checked_kill(pid: int, number: int) -> None:
+        if pid <= 0:
+            raise ValueError(f"{pid} is no process")
+        kill(pid, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "kill", checked_kill)
+        yield
+
+
 @pytest.fixture
 def free_port() -> int:
     """A port that nobody listens on, neither by UDP nor by TCP."""

@@ -28,12 +28,13 @@ WEB = packet("web.marathon.mesos")
 
 @asynccontextmanager
 async def served(listen: str = "127.0.0.1:0", **config: Any) -> AsyncIterator[tuple[DnsServer, Responder]]:
-    """A server whose workers are up."""
+    """A server whose workers are up, and known by their pids: one may be up before its start has returned."""
     responder = native_responder_of(task(), listen=(listen,), **config)
     server = DnsServer(DnsConfig(listen=(listen,), **config), responder)
     await server.start()
     try:
         await until(lambda: all(not listener._reading for listener in server._udp))
+        await until(lambda: all(worker.pid for worker in server.workers))
         yield server, responder
     finally:
         await server.close()
