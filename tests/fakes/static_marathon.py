@@ -155,7 +155,6 @@ async def main(path: Path) -> None:
     """Serve the file's apps until ended."""
     marathon = StaticMarathon(await asyncio.to_thread(_read, path))
     await marathon.start()
-    print(marathon.url, flush=True)
 
     def again() -> None:
         before, after = marathon.apps, {app["id"]: app for app in _read(path)}
@@ -165,6 +164,7 @@ async def main(path: Path) -> None:
                 marathon.tell(name)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again)
+    print(marathon.url, flush=True)  # only now: whoever reads it may send the signal, which else ends the process
     await asyncio.Event().wait()
 
 
