@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import math
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import TextIO
 
@@ -61,8 +63,9 @@ async def run(
             raise ValueError(f"master-port={master_port} and marathon-port={marathon_port} must be 0 to 65535")
         async with AsyncExitStack() as stack:
             sim, marathon, api = await _start(stack, size, listen, master_port, marathon_port)
-            _announce(out, sim, marathon, api, size, as_json)
-            await _until_told(marathon, churn, seconds)
+            with _stopped_by_signals() as stop:  # before anybody reads that it runs, and may end it
+                _announce(out, sim, marathon, api, size, as_json)
+                await _until_told(stop, marathon, churn, seconds)
     except (ValueError, OSError) as error:
         print(f"pharos simulate: {error}", file=sys.stderr)
         return 2
@@ -106,12 +109,23 @@ def _announce(
     out.flush()
 
 
-async def _until_told(marathon: DeployingMarathon, churn: float, seconds: float | None) -> None:
-    """Churn until a signal or the time is over."""
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[asyncio.Event]:
+    """Set by a signal to end."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
         loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def _until_told(stop: asyncio.Event, marathon: DeployingMarathon, churn: float, seconds: float | None) -> None:
+    """Churn until a signal or the time is over."""
     changes = Churn(marathon)
     work = asyncio.create_task(_churn(changes, churn)) if churn > 0 else None
     try:
@@ -120,8 +134,6 @@ async def _until_told(marathon: DeployingMarathon, churn: float, seconds: float 
     except TimeoutError:
         pass
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
         if work is not None:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)

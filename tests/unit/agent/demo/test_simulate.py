@@ -66,6 +66,21 @@ async def test_it_serves_and_churns_until_a_signal(number: signal.Signals) -> No
         assert await running == 0
 
 
+class ReadAndEnded(Printed):
+    """Who reads the line ends the process at once."""
+
+    def flush(self) -> None:
+        super().flush()
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL, "this would end the tests"
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.asyncio
+async def test_who_reads_that_it_runs_may_end_it_in_peace() -> None:
+    async with asyncio.timeout(30):
+        assert await simulate.run(2, 40, 0.0, out=ReadAndEnded()) == 0
+
+
 @pytest.mark.asyncio
 async def test_it_ends_after_the_seconds_and_says_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     out = Printed()
