@@ -60,6 +60,7 @@ class Task:
         """Serve until told to end, and until that is done."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.ending.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         serve = self._http if mode == "http" else self._lines
         server = await asyncio.start_server(serve, sock=sock.dup(), limit=1 << 21)
         await self.ending.wait()
@@ -165,8 +166,10 @@ def _start(wanted: dict[str, Any]) -> int:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind((HOST, wanted["port"]))
     sock.listen(512)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # one that comes at once waits until it is listened to
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         sock.close()
         return pid
     code = 1
