@@ -174,7 +174,8 @@ def _start(wanted: dict[str, Any]) -> int:
         return pid
     code = 1
     try:
-        os.close(0)
+        with open(os.devnull, "rb") as nothing:
+            os.dup2(nothing.fileno(), 0)  # and not closed: libuv gives up where it finds itself with that number
         uvloop.run(_live(wanted, sock))
         code = 0
     finally:
