@@ -22,7 +22,7 @@ SOURCES = sorted(
 MODULES = [path for path in SOURCES if path.stem not in {"__init__", "__main__"}]
 READMES = sorted([REPOSITORY / "README.md", *REPOSITORY.glob("[!.]*/README.md"), *REPOSITORY.glob("[!.]*/*/README.md")])
 
-DOCUMENTED = ("agent", "lb4", "lb7", "mesos_dns", "mesos_dns/resolver")
+DOCUMENTED = ("agent", "lb4", "lb7", "lb7/autoscale", "mesos_dns", "mesos_dns/resolver")
 """Folders whose READMEs have examples."""
 
 MOST_LINES_OF_A_FILE = 600

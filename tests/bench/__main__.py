@@ -21,6 +21,7 @@ NAMES = (
     "ipvs",
     "proxy",
     "http",
+    "autoscale",
 )
 
 
