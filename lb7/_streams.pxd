@@ -69,7 +69,9 @@ cdef class PlainStream(Stream):
     cdef piece *pieces                     # that wait to be sent
     cdef uint32_t first, count, room       # of `pieces`
     cdef size_t queued                     # octets of them
-    cdef uint8_t connecting, reading, eof, closing, eof_wanted, eof_sent, is_slow, clean
+    cdef uint8_t connecting, reading, eof, is_slow, clean
+    cdef uint8_t shut                      # nothing more is taken to be sent, for one of these reasons or as it leaves:
+    cdef uint8_t closing, eof_wanted, unsendable
     cdef int error                         # why there is no connection
     cdef int _connected(self) except -1
     cdef int _opened(self) except -1
@@ -78,6 +80,8 @@ cdef class PlainStream(Stream):
     cdef int _flush(self) except -1
     cdef int _sent(self, size_t octets) except -1
     cdef int _keep(self, bytes octets, Py_ssize_t at, Py_ssize_t end) except -1
+    cdef int _not_sent(self, int error) except -1
+    cdef void _drop(self) noexcept
     cdef int _end(self, bint clean) except -1
 
 

@@ -295,14 +295,16 @@ cdef class TcpClient(Peer):
     cdef int not_connected(self) except -1:
         """The server did not take the connection, or not in time: another may."""
         cdef Server server = self.server
-        self.upstream.client = None
-        self.upstream = None
-        self.cluster.connect_failed(server, clock())
-        self.front.count("connect_failed")
-        self.left_server()
-        if self.tried is None:
-            self.tried = []
-        self.tried.append(server)
+        if self.upstream is not None:
+            self.upstream.client = None
+            self.upstream = None
+        if server is not None:
+            self.cluster.connect_failed(server, clock())
+            self.front.count("connect_failed")
+            self.left_server()
+            if self.tried is None:
+                self.tried = []
+            self.tried.append(server)
         return self.choose()
 
     cdef int all_failed(self, double now) except -1:
@@ -401,7 +403,7 @@ cdef class TcpServer(Peer):
 
     cdef int unreachable(self, int error) except -1:
         self.dialed = None
-        return self.client.not_connected()
+        return 0 if self.client is None else self.client.not_connected()
 
     cdef int octets(self, bytes data) except -1:
         cdef TcpClient client = self.client
@@ -452,4 +454,7 @@ cdef class TcpServer(Peer):
         return client.over()
 
     cdef int broken(self) except -1:
-        return self.client.broken()
+        if self.client is not None:
+            return self.client.broken()
+        logger.exception("lb7: an error in a connection to a server")
+        return 0

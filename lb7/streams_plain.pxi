@@ -6,12 +6,10 @@ cdef class PlainStream(Stream):
         self.half_closes = True
 
     def __repr__(self):
-        return f"<PlainStream {self.address.decode()} fd={self.fd} queued={self.queued} leaving={self.leaving}>"
+        return f"<PlainStream {self.address.decode()} fd={self.fd} queued={self.queued} room={self.room} leaving={self.leaving}>"
 
     def __dealloc__(self):
-        cdef uint32_t at
-        for at in range(self.first, self.count):
-            Py_DECREF(<object>self.pieces[at].octets)
+        self._drop()
         free(self.pieces)
         if self.fd >= 0:
             c_close(self.fd)
@@ -21,16 +19,15 @@ cdef class PlainStream(Stream):
     cdef int happened(self, uint32_t events) except -1:
         if self.connecting:
             return self._connected()
-        if self.count and events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
-            self._flush()
-            if self.leaving:
-                return 0
+        # What came is read before anything is sent: after a reset that would be lost by the error of sending.
         if self.reading:
             if events & (EPOLLIN | EPOLLERR | EPOLLHUP):
                 self._read()
         elif events & (EPOLLIN | EPOLLERR | EPOLLHUP):
             # Until it is read again. An end is then seen, too.
             self.watch(EPOLLOUT if self.count else 0)
+        if self.count and not self.leaving and events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
+            self._flush()
         return 0
 
     cdef int leave(self) except -1:
@@ -87,6 +84,8 @@ cdef class PlainStream(Stream):
             return self.peer.octets(PyBytes_FromStringAndSize(received, count))
         if count < 0:
             return 0 if errno == EAGAIN or errno == EINTR else self._end(False)
+        if self.unsendable:
+            return self._end(False)
         self.eof = True
         self.pause()
         self.watch(EPOLLOUT if self.count else 0)  # epoll would tell of the end again and again
@@ -109,7 +108,7 @@ cdef class PlainStream(Stream):
     cdef int write(self, bytes octets) except -1:
         cdef Py_ssize_t length = PyBytes_GET_SIZE(octets)
         cdef Py_ssize_t sent
-        if self.closing or self.leaving or self.eof_wanted:
+        if self.shut:
             return 0
         if self.count:
             return self._keep(octets, 0, length)
@@ -118,7 +117,7 @@ cdef class PlainStream(Stream):
             return 0
         if sent < 0:
             if errno != EAGAIN and errno != EINTR:
-                return self._end(False)
+                return self._not_sent(errno)
             sent = 0
         return self._keep(octets, sent, length)
 
@@ -127,7 +126,7 @@ cdef class PlainStream(Stream):
         cdef msghdr message
         cdef Py_ssize_t length = PyBytes_GET_SIZE(first)
         cdef Py_ssize_t sent = 0
-        if self.closing or self.leaving or self.eof_wanted:
+        if self.shut:
             return 0
         if not self.count:
             memset(&message, 0, sizeof(message))
@@ -142,7 +141,7 @@ cdef class PlainStream(Stream):
                 return 0
             if sent < 0:
                 if errno != EAGAIN and errno != EINTR:
-                    return self._end(False)
+                    return self._not_sent(errno)
                 sent = 0
         if sent < length:
             self._keep(first, sent, length)
@@ -150,9 +149,9 @@ cdef class PlainStream(Stream):
         return self._keep(octets, start + sent - length, end)
 
     cdef int write_eof(self) except -1:
-        if self.closing or self.leaving or self.eof_wanted:
+        if self.shut:
             return 0
-        self.eof_wanted = True
+        self.shut = self.eof_wanted = True
         if not self.count:
             shutdown(self.fd, SHUT_WR)
         return 0
@@ -162,6 +161,10 @@ cdef class PlainStream(Stream):
         cdef piece *pieces
         if at == end:
             return 0
+        if self.count == self.room and self.first > self.room // 2:
+            self.count -= self.first
+            memmove(self.pieces, self.pieces + self.first, self.count * sizeof(piece))
+            self.first = 0
         if self.count == self.room:
             pieces = <piece *>realloc(self.pieces, (self.room + 8) * 2 * sizeof(piece))
             if pieces == NULL:
@@ -195,7 +198,7 @@ cdef class PlainStream(Stream):
         message.msg_iovlen = at
         sent = sendmsg(self.fd, &message, MSG_NOSIGNAL)
         if sent < 0:
-            return 0 if errno == EAGAIN or errno == EINTR else self._end(False)
+            return 0 if errno == EAGAIN or errno == EINTR else self._not_sent(errno)
         self._sent(sent)
         if not self.count:
             self.watch(self.mask & ~<uint32_t>EPOLLOUT)
@@ -223,18 +226,36 @@ cdef class PlainStream(Stream):
         self.first = self.count = 0
         return 0
 
+    cdef int _not_sent(self, int error) except -1:
+        """Nothing can be sent any more. What had come before a reset is still there, such as the answer of a server that
+        wants no more of a request: it is read first."""
+        if not self.reading or error != EPIPE and error != ECONNRESET:
+            return self._end(False)
+        self.shut = self.unsendable = True
+        self._drop()
+        return self.watch(EPOLLIN)
+
+    cdef void _drop(self) noexcept:
+        """Forget what waits to be sent."""
+        cdef uint32_t at
+        for at in range(self.first, self.count):
+            Py_DECREF(<object>self.pieces[at].octets)
+        self.first = self.count = 0
+        self.queued = 0
+
     # --- ending ---
 
     cdef int close(self) except -1:
         if self.closing or self.leaving:
             return 0
-        self.closing = True
+        self.shut = self.closing = True
         self.reading = False
         if not self.count:
             return self._end(True)
         return 0
 
     cdef int abort(self) except -1:
+        self.error = 0  # nothing is told of a connection that was to be made and is given up
         return self._end(True)
 
     cdef int reset(self) except -1:
@@ -243,13 +264,14 @@ cdef class PlainStream(Stream):
         now.l_linger = 0
         if self.fd >= 0:
             setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now))
-        return self._end(True)
+        return self.abort()
 
     cdef int _end(self, bint clean) except -1:
         """It is over: nothing more is read or sent."""
         if self.leaving:
             return 0
         self.clean = clean
+        self.shut = True
         self.reading = False
         return self.poll.leaves(self)
 

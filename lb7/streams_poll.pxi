@@ -209,7 +209,7 @@ cdef class Listening(Watched):
                 self.accepted(fd, address_of(&place))
             elif errno == EAGAIN:
                 return 0
-            elif errno in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
+            elif errno in (EMFILE, ENFILE, ENOBUFS, ENOMEM, EINVAL, EBADF, ENOTSOCK, EOPNOTSUPP):
                 return self.rest(errno)
             # else it was one connection's fault (accept(2) names many such errors)
             if self.leaving:
@@ -229,7 +229,7 @@ cdef class Listening(Watched):
         return 0
 
     cdef int rest(self, int error) except -1:
-        """There are no files: who waits goes on waiting, and some files will be closed meanwhile."""
+        """There are no files, and some will be closed meanwhile; or the socket is none any more. Who waits goes on."""
         if not self.resting:
             self.resting = True
             logger.warning("lb7: connections have to wait: %s", os.strerror(error))
@@ -239,8 +239,12 @@ cdef class Listening(Watched):
 
     def go_on(self):
         """Accept again."""
-        if not self.leaving:
+        if self.leaving:
+            return
+        try:
             self.watch(EPOLLIN)
+        except OSError as error:
+            self.rest(error.errno)
 
     def close(self):
         """Accept no more."""

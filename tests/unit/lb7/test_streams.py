@@ -11,6 +11,9 @@ import os
 import random
 import resource
 import socket
+import struct
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import msgspec
@@ -21,7 +24,7 @@ from lb7._streams import Peer, Poll, poll_of
 from lb7._tcp import TcpFront
 from lb7.settings import Settings
 from lb7.sockets import BACKLOG, Place, bind
-from tests.fakes.edged import edged, listen, spec_of, told, until
+from tests.fakes.edged import edged, listen, request, spec_of, told, until
 from tests.fakes.scripted_backend import backend
 
 LENGTH = 6 << 20
@@ -269,3 +272,125 @@ def test_what_is_not_connected_is_given_up_in_silence() -> None:
         assert "fd=-1" in repr(stream)
 
     asyncio.run(story())
+
+
+def refuses_more(sock: socket.socket, answer: bytes) -> None:
+    """Read a little of what a client sends, answer, and end the connection: what was not read makes that a reset."""
+    with sock, contextlib.suppress(OSError):
+        while True:
+            connection, _ = sock.accept()
+            with connection:
+                connection.recv(1000)
+                time.sleep(0.1)  # all buffers of the way fill
+                connection.sendall(answer)
+
+
+@contextlib.contextmanager
+def refusing(answer: bytes) -> Iterator[int]:
+    """The port of a server that refuses more, with little room."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()
+    port = sock.getsockname()[1]
+    thread = threading.Thread(target=refuses_more, args=(sock, answer))
+    thread.start()
+    try:
+        yield port
+    finally:
+        sock.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@told
+async def test_an_early_answer_is_not_lost_by_what_can_no_more_be_sent() -> None:
+    answer = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig"
+    with refusing(answer) as port:
+        async with edged(port) as edge:
+            for _ in range(5):
+                client = await edge.client()
+                client.writer.write(request("/", method="POST", body=bytes(8 << 20)))
+                assert (await client.answer()).status == 413
+                client.writer.transport.abort()
+
+
+@told
+async def test_the_last_words_of_a_tcp_server_are_passed_on() -> None:
+    with refusing(b"552 too much\r\n") as port:
+        for _ in range(3):
+            async with joined(port) as (reader, writer):
+                writer.write(bytes(8 << 20))
+                assert await reader.readline() == b"552 too much\r\n"
+                writer.transport.abort()
+
+
+@told
+async def test_an_answer_that_comes_between_two_pieces_of_a_body() -> None:
+    """Nothing waits to be sent; sending the second piece fails, and the answer is there already."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as serving:
+        serving.bind(("127.0.0.1", 0))
+        serving.listen()
+        serving.setblocking(False)
+        async with edged(serving.getsockname()[1]) as edge:
+            reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+            writer.write(request("/", "Content-Length: 100000", method="POST") + bytes(100))
+            server, _ = await loop.sock_accept(serving)
+            await loop.sock_recv(server, 50)
+            there = writer.get_extra_info("socket")
+            # All of it while the loop does not turn, so that it is seen at once.
+            assert os.write(there.fileno(), bytes(100)) == 100
+            server.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+            server.close()
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 413 ")
+            writer.close()
+
+
+@told
+async def test_a_client_goes_as_its_server_refuses_the_connection() -> None:
+    """Both in one batch, the client first."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        front = front_to(silent.getsockname()[1])
+        made, port = await listen(front)
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            await until(lambda: front.counts().get("connect_failed"))
+            await asyncio.sleep(1.1)  # until all servers are tried anew
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        front.tick()
+        await until(lambda: front.open == 0)
+        made.close()
+    assert front.counts()["client_left"] == 1
+
+
+def plain_streams(text: str) -> list[object]:
+    """Those that say this of themselves."""
+    return [one for one in gc.get_objects() if type(one).__name__ == "PlainStream" and text in repr(one)]
+
+
+@told
+async def test_a_queue_that_never_gets_empty_stays_small() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket() as serving, socket.socket() as client:
+        serving.bind(("127.0.0.1", 0))
+        serving.listen()
+        serving.setblocking(False)
+        made, port = await listen(front_to(serving.getsockname()[1]))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", port))
+        client.setblocking(False)
+        server, _ = await loop.sock_accept(serving)
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while not (waiting := [one for one in plain_streams("PlainStream") if "queued=0 " not in repr(one)]):
+            server.send(bytes(1000))
+            await asyncio.sleep(0)
+        (stream,) = waiting
+        for _ in range(20_000):
+            server.send(bytes(8))
+            await asyncio.sleep(0)
+            if int(repr(stream).partition("queued=")[2].split()[0]) > 4000:
+                client.recv(4000)
+        assert int(repr(stream).partition("room=")[2].split()[0]) < 4000
+        server.close()
+        made.close()
+    await until(lambda: not plain_streams("leaving=False"))
