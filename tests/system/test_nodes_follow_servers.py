@@ -163,19 +163,22 @@ class Truth:
         self.wrong: list[str] = []
         self.answers: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._now: dict[str, dict[str, float]] = {}  # name → address → since when
+        # name → address → since when; two instances on one machine have the same one
+        self._now: dict[str, dict[str, list[float]]] = {}
         self._past: dict[tuple[str, str], float] = {}  # until when
 
     def starts(self, name: str, address: str, ago: float = 0.0) -> None:
         """From now on, or since so many seconds."""
         with self._lock:
-            self._now.setdefault(name, {})[address] = time.monotonic() - ago
+            self._now.setdefault(name, {}).setdefault(address, []).append(time.monotonic() - ago)
 
     def ends(self, name: str, address: str) -> None:
-        """From now on no more."""
+        """From now on the instance that came last is no more."""
         with self._lock:
-            del self._now[name][address]
-            self._past[name, address] = time.monotonic()
+            self._now[name][address].pop()
+            if not self._now[name][address]:
+                del self._now[name][address]
+                self._past[name, address] = time.monotonic()
 
     def names(self) -> list[str]:
         """Those that ever were."""
@@ -187,7 +190,7 @@ class Truth:
         self.answers[node] += 1
         with self._lock:
             now = self._now[name]
-            missing = [each for each, since in now.items() if since < asked - LATE and each not in said]
+            missing = [each for each, since in now.items() if since[0] < asked - LATE and each not in said]
             never = [each for each in said if each not in now and self._past.get((name, each), 0) < asked - LATE]
         if said == ["NXDOMAIN"]:
             never = []
