@@ -57,6 +57,8 @@ class Child:
             pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: words, process.stderr)
         except BaseException:
             process.kill()
+            while process.poll() is None:  # noqa: ASYNC110 - there is no event for that
+                await asyncio.sleep(_TURN)
             raise
         return cls(process, words, pipe)
 

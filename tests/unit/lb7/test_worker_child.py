@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -79,6 +80,22 @@ async def test_it_is_killed() -> None:
 async def test_one_that_says_no_more_is_waited_for() -> None:
     async with running("import os, time; os.close(2); time.sleep(0.3)") as (child, _):
         assert await end(child) == 0
+
+
+@pytest.mark.asyncio
+async def test_one_whose_start_is_given_up_is_gone() -> None:
+    here, there = socket.socketpair()
+    with here:
+        with there:
+            program = (sys.executable, "-I", "-S", "-c", "import time; time.sleep(1000)")
+            starting = asyncio.create_task(Child.start(program, there, {}))
+            await asyncio.sleep(0)
+            starting.cancel()
+            await asyncio.wait((starting,))
+        assert starting.cancelled()
+        here.setblocking(False)
+        assert here.recv(1) == b"", "nobody has the other end"
+    gc.collect()  # which tells of processes that were never waited for
 
 
 @pytest.mark.asyncio
