@@ -23,7 +23,7 @@ cdef class Decision:
 # What follows is of this module alone, but for `find` and `knows`.
 
 cdef enum:
-    START = 44
+    START = 40   # so that a slot is one cache line of 64
 
 
 cdef struct prefix_entry:
@@ -59,24 +59,25 @@ cdef class FirstMatch:
 
 cdef class Host:
     """The rules of one host, and the decisions that were made by them."""
-    cdef Decision only                     # where no path matters; all below but the name is None then
-    cdef uint32_t length                   # of the name
-    cdef uint8_t[START] start              # its beginning, here because reading memory elsewhere takes long
     cdef bytes name
+    cdef Decision only                     # where no path matters; all below is None then
     cdef list auths, redirects, clusters   # by number; 0: nothing
     cdef FirstMatch auth, redirect, route
     cdef bint guarded                      # who may pass depends on the path
     cdef list served                       # decisions by the cluster's number, without auth and redirect
     cdef dict decisions                    # the others, by all three numbers
-    cdef bint named(self, const uint8_t* octets, Py_ssize_t length, bint star) noexcept
     cdef Decision decision(self, uint64_t auth, uint64_t redirect, uint64_t route)
     cdef Decision by_path(self, const uint8_t* path, Py_ssize_t length)
     cdef Decision by_forms(self, const uint8_t* path, Py_ssize_t length)
 
 
 cdef struct host_slot:
-    uint64_t hash
+    # All that most requests need, as every cache line that is read beside it takes long where hosts are many.
     void* host                       # a Host that `hosts` of the table holds, or NULL
+    void* only                       # the host's, or NULL
+    uint32_t hash                    # its lower half
+    uint32_t length                  # of the name
+    uint8_t[START] start             # of the name
 
 
 cdef class Table:
@@ -94,10 +95,12 @@ cdef class Table:
     # None: no rule for this host. `path` is without the query. Both are octets as they stand in the request.
     cdef Decision find(self, const char* host, Py_ssize_t host_len, const char* path, Py_ssize_t path_len)
     cpdef bint knows(self, str host)
-    cdef Host named(self, const char* host, Py_ssize_t length)
-    cdef Host with_any_port(self, const uint8_t* host, Py_ssize_t length)
-    cdef Host below(self, const uint8_t* host, Py_ssize_t length)
-    cdef Host probed(self, uint64_t hash, const uint8_t* octets, Py_ssize_t length, bint star)
+    cdef host_slot* named(self, const char* host, Py_ssize_t length) except? NULL
+    cdef host_slot* with_any_port(self, const uint8_t* host, Py_ssize_t length) except? NULL
+    cdef host_slot* below(self, const uint8_t* host, Py_ssize_t length) noexcept
+    cdef host_slot* probed(self, uint64_t hash, const uint8_t* octets, Py_ssize_t length, bint star) noexcept
+    cdef host_slot* slot_of(self, Host host) noexcept
+    cdef Decision renew(self, Host host)
     cdef void insert(self, Host host) noexcept
     cdef int grow(self) except -1
     cdef void remove(self, Host host) noexcept

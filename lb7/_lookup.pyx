@@ -18,7 +18,9 @@ The files lookup_*.pxi are parts of this one.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
+from posix.mman cimport MADV_HUGEPAGE, madvise
+from posix.stdlib cimport posix_memalign
 
 from lb7._balance cimport Cluster
 
@@ -51,6 +53,8 @@ cdef enum:
     WHOLE = 4       # the path itself
     WORD = 7        # octets that are hashed at once: with fewer bits than the prime
     MOST_NAME = 260 # octets of a host name with port that wildcards are searched for
+    LINE = 64       # octets that are read at once
+    HUGE = 1 << 21  # octets of a large page
 
 cdef uint32_t NEVER = 0xFFFFFFFF
 
@@ -140,15 +144,6 @@ cdef Decision renewed(Decision decision):
 
 
 cdef class Host:
-    cdef bint named(self, const uint8_t* octets, Py_ssize_t length, bint star) noexcept:
-        """Whether this is its name, in any case; with "*" before it if asked."""
-        cdef const uint8_t* name = self.start
-        if self.length != <size_t>(length + star) or star and name[0] != c"*":
-            return False
-        if self.length > START:
-            name = <const uint8_t*>PyBytes_AS_STRING(self.name)
-        return is_lowered(octets, name + star, length)
-
     cdef Decision decision(self, uint64_t auth, uint64_t redirect, uint64_t route):
         cdef Decision served
         if auth == 0 and redirect == 0:
@@ -245,8 +240,6 @@ cdef FirstMatch first_match(tuple rules, list said, bint exact, list values):
 cdef Host host_from(bytes name, rules, clusters, bint exact):
     cdef Host self = Host.__new__(Host)
     self.name = name
-    self.length = len(name)
-    memcpy(self.start, PyBytes_AS_STRING(name), min(<size_t>self.length, <size_t>START))
     self.decisions = {}
     self.auths, self.redirects, self.clusters = [None], [None], [None]
     self.auth = first_match(rules.auth, [credentials(rule) for rule in rules.auth], exact, self.auths)
@@ -297,6 +290,28 @@ cdef bint has_capitals(const uint8_t* octets, Py_ssize_t length) noexcept nogil:
     return False
 
 
+cdef host_slot* empty_slots(size_t count) except NULL:
+    """Slots to be freed, each in a cache line of its own; many in large pages, whose addresses are found sooner."""
+    cdef size_t size = count * sizeof(host_slot)
+    cdef void* slots = NULL
+    if posix_memalign(&slots, LINE if size < HUGE else HUGE, size):
+        raise MemoryError
+    if size >= HUGE:
+        madvise(slots, size, MADV_HUGEPAGE)
+    memset(slots, 0, size)
+    return <host_slot*>slots
+
+
+cdef inline bint is_named(host_slot* slot, const uint8_t* octets, Py_ssize_t length, bint star) noexcept:
+    """Whether these octets are the name of its host, in any case; with "*" before them if asked."""
+    cdef const uint8_t* name = slot.start
+    if slot.length != <size_t>(length + star) or star and name[0] != c"*":
+        return False
+    if slot.length > START:
+        name = <const uint8_t*>PyBytes_AS_STRING((<Host>slot.host).name)
+    return is_lowered(octets, name + star, length)
+
+
 cdef class Table:
     def __cinit__(self, str name, bint exact_host=False, bint exact_path=False, bint exact_case=False):
         """`exact_host`: a port or a last dot belongs to the name, and "NAME:" stands for any port. `exact_path`: paths
@@ -307,9 +322,7 @@ cdef class Table:
         self.exact_path = exact_path
         self.hosts = {}
         self.mask = 7
-        self.slots = <host_slot*>calloc(self.mask + 1, sizeof(host_slot))
-        if not self.slots:
-            raise MemoryError
+        self.slots = empty_slots(self.mask + 1)
 
     def __dealloc__(self):
         free(self.slots)
@@ -351,20 +364,20 @@ cdef class Table:
     cpdef bint knows(self, str host):
         """Whether there is a rule for this name, or for all names below one that it is below; "" does not count."""
         cdef bytes name = host.encode("utf-8", "replace")
-        return self.named(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)) is not None
+        return self.named(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)) != NULL
 
     cdef Decision find(self, const char* host, Py_ssize_t host_len, const char* path, Py_ssize_t path_len):
-        cdef Host found = self.named(host, host_len)
+        cdef host_slot* slot = self.named(host, host_len)
+        cdef Host found
         cdef Decision decision
+        if slot != NULL and slot.only != NULL and is_current(<Decision>slot.only):
+            return <Decision>slot.only
+        found = self.others if slot == NULL else <Host>slot.host
         if found is None:
-            found = self.others
-            if found is None:
-                return None
+            return None
         decision = found.only
         if decision is not None:
-            if not is_current(decision):
-                decision = found.only = renewed(decision)
-            return decision
+            return decision if is_current(decision) else self.renew(found)
         if path_len == 0:
             return found.by_path(b"/", 1)
         if self.exact_path or not is_odd(<const uint8_t*>path, path_len):
@@ -374,8 +387,8 @@ cdef class Table:
             self.ambiguous += 1
         return decision
 
-    cdef Host named(self, const char* host, Py_ssize_t length):
-        """The rules of a host by its name or a wildcard; None: there are none."""
+    cdef host_slot* named(self, const char* host, Py_ssize_t length) except? NULL:
+        """The rules of a host by its name or a wildcard; NULL: there are none."""
         cdef Py_ssize_t end
         if not self.exact_host:
             end = length
@@ -386,18 +399,18 @@ cdef class Table:
             if length > 1 and host[length - 1] == c".":
                 length -= 1
         if length == 0:
-            return None
+            return NULL
         cdef const uint8_t* octets = <const uint8_t*>host
-        cdef Host found = None
+        cdef host_slot* found = NULL
         if not self.exact_case or not has_capitals(octets, length):
             found = self.probed(hashed(octets, length, False), octets, length, False)
-            if found is None and self.deepest and length <= MOST_NAME:
+            if found == NULL and self.deepest and length <= MOST_NAME:
                 found = self.below(octets, length)
-        if found is None and self.any_port and self.exact_host:
+        if found == NULL and self.any_port and self.exact_host:
             found = self.with_any_port(octets, length)
         return found
 
-    cdef Host with_any_port(self, const uint8_t* host, Py_ssize_t length):
+    cdef host_slot* with_any_port(self, const uint8_t* host, Py_ssize_t length) except? NULL:
         """By "NAME:"."""
         cdef Py_ssize_t end = 0
         while end < length and host[end] != c":":
@@ -407,11 +420,11 @@ cdef class Table:
         name[end] = c":"
         return self.probed(hashed(name, end + 1, False), name, end + 1, False)
 
-    cdef Host below(self, const uint8_t* host, Py_ssize_t length):
+    cdef host_slot* below(self, const uint8_t* host, Py_ssize_t length) noexcept:
         """By the longest wildcard, looked up only where one with so many dots exists."""
         cdef Py_ssize_t i
         cdef int dots = 0
-        cdef Host found
+        cdef host_slot* found
         for i in range(length):
             dots += host[i] == c"."
         for i in range(length):
@@ -419,37 +432,54 @@ cdef class Table:
                 continue
             if dots <= self.deepest and self.depths[dots]:
                 found = self.probed(hashed(host + i, length - i, True), host + i, length - i, True)
-                if found is not None:
+                if found != NULL:
                     return found
             dots -= 1
-        return None
+        return NULL
 
-    cdef Host probed(self, uint64_t hash, const uint8_t* octets, Py_ssize_t length, bint star):
-        """The host of this name, with "*" before it if asked."""
+    cdef host_slot* probed(self, uint64_t hash, const uint8_t* octets, Py_ssize_t length, bint star) noexcept:
+        """The slot of the host of this name, with "*" before it if asked; NULL: there is none."""
         cdef size_t at = hash & self.mask
-        cdef Host host
         while self.slots[at].host != NULL:
-            if self.slots[at].hash == hash:
-                host = <Host>self.slots[at].host
-                if host.named(octets, length, star):
-                    return host
+            if self.slots[at].hash == <uint32_t>hash and is_named(&self.slots[at], octets, length, star):
+                return &self.slots[at]
             at = (at + 1) & self.mask
-        return None
+        return NULL
+
+    cdef host_slot* slot_of(self, Host host) noexcept:
+        """NULL: it is of no name that the table knows, or no longer."""
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(host.name)
+        cdef const uint8_t* name = <const uint8_t*>PyBytes_AS_STRING(host.name)
+        cdef host_slot* slot = self.probed(hashed(name, length, False), name, length, False)
+        return slot if slot != NULL and slot.host == <void*>host else NULL
+
+    cdef Decision renew(self, Host host):
+        """What the host's only decision is now, of which its slot must never hold another."""
+        cdef Decision decision = renewed(host.only)
+        cdef host_slot* slot = self.slot_of(host)
+        if slot != NULL:
+            slot.only = <void*>decision
+        host.only = decision
+        return decision
 
     cdef void insert(self, Host host) noexcept:
-        cdef uint64_t hash = hashed(<const uint8_t*>PyBytes_AS_STRING(host.name), PyBytes_GET_SIZE(host.name), False)
+        cdef uint32_t length = PyBytes_GET_SIZE(host.name)
+        cdef const uint8_t* name = <const uint8_t*>PyBytes_AS_STRING(host.name)
+        cdef uint64_t hash = hashed(name, length, False)
         cdef size_t at = hash & self.mask
         while self.slots[at].host != NULL:
             at = (at + 1) & self.mask
-        self.slots[at].hash = hash
-        self.slots[at].host = <void*>host
+        cdef host_slot* slot = &self.slots[at]
+        slot.host = <void*>host
+        slot.only = NULL if host.only is None else <void*>host.only
+        slot.hash = <uint32_t>hash
+        slot.length = length
+        memcpy(slot.start, name, min(<size_t>length, <size_t>START))
 
     cdef int grow(self) except -1:
         """Twice as many slots, for all hosts that there are."""
         cdef size_t size = 2 * (self.mask + 1)
-        cdef host_slot* slots = <host_slot*>calloc(size, sizeof(host_slot))
-        if not slots:
-            raise MemoryError
+        cdef host_slot* slots = empty_slots(size)
         free(self.slots)
         self.slots = slots
         self.mask = size - 1
@@ -459,11 +489,10 @@ cdef class Table:
 
     cdef void remove(self, Host host) noexcept:
         """Later ones of a run move up, so that each is found without passing an empty slot."""
-        cdef uint64_t hash = hashed(<const uint8_t*>PyBytes_AS_STRING(host.name), PyBytes_GET_SIZE(host.name), False)
-        cdef size_t at = hash & self.mask, gap
-        while self.slots[at].host != <void*>host:
-            at = (at + 1) & self.mask
-        gap = at
+        cdef host_slot* slot = self.slot_of(host)
+        if slot == NULL:
+            return   # for want of memory it never had one
+        cdef size_t gap = slot - self.slots, at = gap
         while True:
             at = (at + 1) & self.mask
             if self.slots[at].host == NULL:

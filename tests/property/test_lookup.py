@@ -164,6 +164,79 @@ def test_hosts_come_and_go(changes: list[tuple[bool, int]]) -> None:
         assert found is None or (found.cluster and found.cluster.name == NAMES[number % 3])
 
 
+STEMS = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from(["", "", "*.", "x."]),
+        st.sampled_from(["a", "q" * 38, "q" * 39, "q" * 40, "q" * 41, "q" * 47, f"{'q' * 40}.{'r' * 40}"]),
+        st.sampled_from(["", "", "s", "t", ".s", "-1"]),
+        st.sampled_from(["", "", ":", ":80"]),
+    ),
+)
+NEAR_NAMES = st.one_of(STEMS, STEMS.map(str.upper), st.just(""))
+"""Lengths about what a slot has of a name, which differ behind that, or not but for case."""
+
+CHANGES = st.one_of(
+    st.tuples(st.just("put"), NEAR_NAMES, st.sampled_from("abc"), st.integers(0, 3)),
+    st.tuples(st.just("drop"), NEAR_NAMES),
+    st.tuples(st.just("renew"), st.sampled_from("abc")),
+    st.tuples(st.just("ask"), NEAR_NAMES),
+)
+
+
+def host_of(hosts: dict[str, Any], asked: str, exact: bool) -> str:
+    """Which of them has the rules of a host, or "" for all others."""
+    name = asked.lower()
+    if not exact:
+        bare = name.rstrip("0123456789")
+        name = bare[:-1] if bare.endswith(":") else name
+        name = name[:-1] if len(name) > 1 and name.endswith(".") else name
+    below = (f"*{name[at:]}" for at in range(len(name)) if name[at] == ".")
+    of_any_port = [f"{name.partition(':')[0]}:"] if exact and name else []
+    return next((host for host in (name, *below, *of_any_port) if host and host in hosts), "")
+
+
+@given(st.booleans(), st.lists(CHANGES, max_size=80))
+def test_any_changes_of_hosts_and_clusters(exact: bool, changes: list[Any]) -> None:
+    """What a slot has of a host is what the host has: of hosts that come, go and move, and of clusters that change."""
+    table = Table("http", exact_host=exact)
+    clusters = {name: Cluster(Spec(name, name, 1), Settings(), 0.0) for name in "abc"}
+    ages = dict.fromkeys("abc", 0)
+    hosts: dict[str, tuple[str, int]] = {}
+
+    def ask(host: str) -> None:
+        decision = table.decide(host.encode(), b"/")
+        expected = hosts.get(host_of(hosts, host, exact))
+        assert (decision is None) == (expected is None)
+        if decision is None or expected is None:
+            return
+        name, kind = expected
+        age = f"Strict-Transport-Security: max-age={ages[name]}\r\n".encode()
+        assert decision.cluster is clusters[name]
+        assert decision.hsts == (age if ages[name] else None)
+        assert (decision.auth is not None) == bool(kind & 1)
+
+    for what, which, *more in changes:
+        if what == "put":
+            name, kind = more
+            paths = (PathPrefix("/"),) if kind & 2 else ()
+            rules = HostRules((AuthRule((), "x", USERS),) * (kind & 1), (), (RouteRule(paths, name),))
+            table.put(which, rules, clusters)
+            hosts[which.lower()] = (name, kind)
+        elif what == "drop":
+            table.drop(which)
+            hosts.pop(which.lower(), None)
+        elif what == "renew":
+            ages[which] += 1
+            clusters[which].change(Spec(which, which, 1, hsts=f"max-age={ages[which]}"), 0.0)
+        else:
+            ask(which)
+    assert len(table) == len(hosts)
+    for host in [*hosts, *(change[1] for change in changes if change[0] in ("drop", "ask"))]:
+        ask(host)
+        ask(f"x.{host.upper()}")
+
+
 @given(REQUEST_PATHS, st.lists(PREFIXES, min_size=1, max_size=6))
 def test_no_spelling_slips_past_auth(path: str, prefixes: list[PathPrefix]) -> None:
     """Whatever a server makes of a path, whoever passes on it would pass on what the server makes of it."""

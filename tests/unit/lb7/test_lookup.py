@@ -163,6 +163,27 @@ def test_ten_thousand_hosts_come_and_go() -> None:
     assert len(made) == 5000
 
 
+@pytest.mark.parametrize("length", [38, 39, 40, 41, 45, 80])
+def test_names_that_differ_at_their_end(length: int) -> None:
+    one, other = "n" * length + "x", "n" * length + "y"
+    made = table({one: routes(("", "a")), other: routes(("", "b")), f"*.{one}": routes(("", "c"))})
+    asked = (one.upper(), other, f"z.{one}", f"z.{other}", one[:-1], f"{one}x", f"{one}:80")
+    assert [served(made, host) for host in asked] == ["a", "b", "c", None, None, None, "a"]
+    made.drop(one)
+    assert [served(made, host) for host in asked] == [None, "b", "c", None, None, None, None]
+
+
+def test_a_host_that_is_gone_keeps_nothing() -> None:
+    auth = (AuthRule((), "x", USERS),)
+    made = table({host: HostRules(auth, (), (RouteRule((), "a"),)) for host in ("x", "y", "*.z", "")})
+    for host in ("x", "*.z", ""):
+        decision = found(made, host)
+        before = sys.getrefcount(decision)
+        made.drop(host)
+        assert sys.getrefcount(decision) == before - 1
+    assert found(made, "y").auth is not None
+
+
 # --- paths ----------------------------------------------------------------------------------------
 
 
@@ -369,6 +390,19 @@ def test_rules_are_replaced_whole() -> None:
     made.put("H", routes(("", "c")), CLUSTERS)
     assert (served(made, "h", "/a"), len(made)) == ("c", 1)
     assert before.cluster is CLUSTERS["a"]
+
+
+def test_what_a_cluster_was_is_not_kept() -> None:
+    here = cluster("a")
+    made = Table("http")
+    made.put("h", HostRules((AuthRule((), "x", USERS),), (), (RouteRule((), "a"),)), {"a": here})
+    old = found(made, "h")
+    before = sys.getrefcount(old)
+    here.change(Spec("a", "a", 1, hsts="max-age=1"), 1.0)
+    for number in range(100):  # so that the slot moves
+        made.put(f"h{number}", routes(("", "a")), {"a": here})
+    assert found(made, "h").hsts == b"Strict-Transport-Security: max-age=1\r\n"
+    assert sys.getrefcount(old) == before - 1
 
 
 # --- decisions that are shared --------------------------------------------------------------------
