@@ -75,6 +75,11 @@ def start_node(made: Lab, machine: str) -> Program:
     )
 
 
+def in_sync(made: Lab, machine: str) -> bool:
+    """Whether all that a machine follows is there and right."""
+    return all(row["connected"] and not row["stale"] for row in made.status(machine)["sources"])
+
+
 def test_all_at_once_from_cold(made: Lab) -> None:
     for machine in (*SERVERS, *NODES):
         made.resolv_conf(machine).write_text(POINTING_HERE)
@@ -100,8 +105,7 @@ def test_all_at_once_from_cold(made: Lab) -> None:
         for name, address in names.items():
             assert getent(made, machine, name) == address, (machine, name)
         made.until_ready(machine, program)
-        rows = made.status(machine)["sources"]
-        assert all(row["connected"] and not row["stale"] for row in rows), rows
+        until(lambda m=machine: in_sync(made, m), f"{machine} is in sync", program.text)  # type: ignore[misc]
     print(f"all up {time.monotonic() - began:.2f} s after the upstream")
     _again_without_upstream(made, programs, upstream, names)
     stop_all([*programs.values(), master])

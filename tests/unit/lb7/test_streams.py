@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 
 import msgspec
 import pytest
@@ -363,14 +363,14 @@ async def test_a_client_goes_as_its_server_refuses_the_connection() -> None:
     assert front.counts()["client_left"] == 1
 
 
-def plain_streams(text: str) -> list[object]:
-    """Those that say this of themselves."""
-    return [one for one in gc.get_objects() if type(one).__name__ == "PlainStream" and text in repr(one)]
+def plain_streams(before: Collection[object] = ()) -> list[object]:
+    """Those that have come since."""
+    return [one for one in gc.get_objects() if type(one).__name__ == "PlainStream" and one not in before]
 
 
 @told
 async def test_a_queue_that_never_gets_empty_stays_small() -> None:
-    loop = asyncio.get_running_loop()
+    loop, before = asyncio.get_running_loop(), plain_streams()
     with socket.socket() as serving, socket.socket() as client:
         serving.bind(("127.0.0.1", 0))
         serving.listen()
@@ -381,7 +381,9 @@ async def test_a_queue_that_never_gets_empty_stays_small() -> None:
         client.setblocking(False)
         server, _ = await loop.sock_accept(serving)
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while not (waiting := [one for one in plain_streams("PlainStream") if "queued=0 " not in repr(one)]):
+        await until(lambda: len(plain_streams(before)) == 2)
+        both = plain_streams(before)
+        while not (waiting := [one for one in both if "queued=0 " not in repr(one)]):
             server.send(bytes(1000))
             await asyncio.sleep(0)
         (stream,) = waiting
@@ -393,4 +395,4 @@ async def test_a_queue_that_never_gets_empty_stays_small() -> None:
         assert int(repr(stream).partition("room=")[2].split()[0]) < 4000
         server.close()
         made.close()
-    await until(lambda: not plain_streams("leaving=False"))
+    await until(lambda: all("fd=-1 " in repr(one) for one in both))
