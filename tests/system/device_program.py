@@ -1,6 +1,6 @@
 """Keeps addresses until SIGTERM, as a resolver does: `python -m tests.system.device_program DEVICE ADDRESS…`.
 
-Prints the device's name once they are there, and what was put back at the end.
+Prints the device's name once they are there, and how many were put back: at SIGUSR1 so far, and at the end.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ async def keep(device: str, texts: list[str]) -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     addresses = Addresses(device, texts)
+    loop.add_signal_handler(signal.SIGUSR1, lambda: print(addresses.restored, flush=True))
     print(await addresses.start(), flush=True)
     task = loop.create_task(addresses.run())
     await ended.wait()
