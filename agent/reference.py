@@ -75,7 +75,9 @@ def type_text(kind: Any) -> str:
     if origin is tuple:
         return f"list of {type_text(inner[0])}"
     if origin is dict:
-        return f"table of {type_text(inner[1])}"
+        return f"table of {type_text(inner[1]).replace('table', 'tables', 1)}"
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return "table"
     return {Duration: "duration", int: "integer", float: "number", bool: "boolean", str: "text"}.get(kind, str(kind))
 
 
