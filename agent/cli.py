@@ -157,15 +157,16 @@ def _add_import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     )
     mesos_dns.add_argument("file", type=Path, metavar="CONFIG.json")
     mesos_dns.set_defaults(does=("agent.commands_local", "import_mesos_dns"))
-    # No word is an option of this command: all belong to marathon-lb, whether "--" stands before them or not.
-    marathon_lb = peer.add_parser(
-        "marathon-lb",
-        prefix_chars="\0",
-        add_help=False,
-        help="from its command line; what has no equivalent is a comment and a warning",
-    )
-    marathon_lb.add_argument("flags", nargs=argparse.REMAINDER, metavar="-- FLAGS…")
-    marathon_lb.set_defaults(does=("agent.commands_local", "import_marathon_lb"))
+    for name in ("marathon-lb", "marathon-lb-autoscale"):
+        # No word is an option of this command: all belong to that product, whether "--" stands before them or not.
+        flags = peer.add_parser(
+            name,
+            prefix_chars="\0",
+            add_help=False,
+            help="from its command line; what has no equivalent is a comment and a warning",
+        )
+        flags.add_argument("flags", nargs=argparse.REMAINDER, metavar="-- FLAGS…")
+        flags.set_defaults(does=("agent.commands_local", "import_flags"))
 
 
 def _add_resolv_conf(verbs: _Verbs[argparse.ArgumentParser]) -> None:
