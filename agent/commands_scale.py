@@ -29,7 +29,7 @@ def scale(args: argparse.Namespace) -> int:
     resized = {key: value for key, value in (("cpus", args.cpus), ("mem", args.mem)) if value is not None}
     instances = _checked(args, resized)
     client = Client(args.admin, access(args), timeout=_LONGEST)
-    app = _id(args.app)
+    app = _id(args.app or "")
     try:
         if resized:
             return _changed(args, client, app, "resize", {"app": app, **resized})
@@ -62,9 +62,9 @@ def _checked(args: argparse.Namespace, resized: dict[str, float]) -> int | None:
     return number
 
 
-def _id(app: str | None) -> str:
-    """As Marathon writes it, with its first slash."""
-    return f"/{app.lstrip('/')}" if app else ""
+def _id(app: str) -> str:
+    """As Marathon writes it, with its first slash; FRAMEWORK:/ID stays."""
+    return app if not app or ":/" in app else f"/{app.lstrip('/')}"
 
 
 # --- looking --------------------------------------------------------------------------------------

@@ -152,6 +152,7 @@ async def test_what_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     fake = FakeAutoscale()
     for words in (["/x"], ["/x", "3"], ["/x", "pause"], ["/x", "--cpus", "1"]):
         assert await run(capsys, fake, *words) == (1, "", "pharos scale: no app /x is known\n")
+    assert await run(capsys, fake, "marathon-1:/x", "3") == (1, "", "pharos scale: no app marathon-1:/x is known\n")
     fake.fault = ValueError("two apps are /x")
     assert await run(capsys, fake, "/x") == (2, "", "pharos scale: two apps are /x\n")
     code, _, err = await run(capsys, None)
