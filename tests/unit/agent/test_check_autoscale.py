@@ -83,7 +83,8 @@ def advice(text: str) -> list[str]:
             "autoscale.apps.\"/a\".mni: unknown key; did you mean 'min'?",
         ),
         (
-            "[autoscale.apps.'/a']\nmax = 1\n[[autoscale.apps.'/a'.schedules]]\nstart = '61 * * * *'\nend = '0 * * * *'\nmin = 1",
+            "[autoscale.apps.'/a']\nmax = 1\n"
+            "[[autoscale.apps.'/a'.schedules]]\nstart = '61 * * * *'\nend = '0 * * * *'\nmin = 1",
             "autoscale.apps.\"/a\".schedules[0].start: minute: expected a number from 0 to 59, got '61'",
         ),
     ],
