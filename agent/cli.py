@@ -141,7 +141,7 @@ def _add_scale(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         help="so many instances, once; leave it alone; go on; say why (also without this word)",
     )
     scale.add_argument("--cpus", type=float, metavar="X", help="processors of each instance, by a rolling deployment")
-    scale.add_argument("--mem", type=float, metavar="Y", help="memory of each instance (MB), by a rolling deployment")
+    scale.add_argument("--mem", type=float, metavar="Y", help="memory of each instance (MiB), by a rolling deployment")
     scale.add_argument("--wait", action="store_true", help="follow the deployment to its end; 1 when that fails")
     scale.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="with --wait: 1 after this time")
     scale.set_defaults(does=("agent.commands_scale", "scale"))

@@ -66,7 +66,7 @@ class Autoscale(Protocol):
         ...
 
     async def resize(self, app_id: str, cpus: float | None, mem: float | None) -> Outcome:
-        """Give each instance so many processors and MB of memory, by a rolling deployment. None: as it is."""
+        """Give each instance so many processors and MiB of memory, by a rolling deployment. None: as it is."""
         ...
 
     async def deployment(self, app_id: str, deployment: str) -> str:
@@ -88,7 +88,7 @@ class ScaleQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ResizeQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `resize`: processors, MB, or both."""
+    """The body of `resize`: processors, MiB, or both."""
 
     app: _AppId
     cpus: _Amount | None = None

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from agent.scale_page import listed, page
+from lb7.autoscale.decide import decide
+from lb7.autoscale.history import History
 from lb7.autoscale.policy import Direction, Metric, Policy, Rate
+from lb7.autoscale.samples import Reading, Samples
 from lb7.autoscale.schedule import Schedule
-from lb7.autoscale.shown import Shown, ShownAction, ShownApp
+from lb7.autoscale.shown import Shown, ShownAction, ShownApp, ShownDecision, ShownProposal
 from tests.fakes.autoscale import AT, shown_app
+
+README = Path(__file__).resolve().parents[3] / "lb7" / "autoscale" / "README.md"
 
 OFFICE = Schedule(start="0 8 * * *", end="0 18 * * *", timezone="Europe/Berlin", min=5, name="office")
 NIGHT = Schedule(start="0 22 * * *", end="0 6 * * *", min=0, max=2)
@@ -164,3 +170,46 @@ def test_values_of_another_kind_are_no_fault(value: Any) -> None:
     for part, rows in (("decision", "proposals"), ("policy", "metrics"), ("policy", "schedules")):
         for key in whole[part][rows][0]:
             assert page({**whole, part: {**whole[part], rows: [{**whole[part][rows][0], key: value}]}}, AT)
+
+
+def example() -> list[str]:
+    """The app of the README's first example, as it was decided about there and as it is after that."""
+    policy = Policy(
+        min=2,
+        max=30,
+        metrics=(RPS, Metric(kind="latency_p95", target=0.25)),
+        down=Direction(window=300, rates=(Rate(type="percent", value=10, period=60),)),
+        schedules=(
+            Schedule(start="0 8 * * mon-fri", end="0 18 * * mon-fri", timezone="Europe/Berlin", min=5, name="office"),
+        ),
+    )
+    readings = {"rps": Reading(value=820, at=AT), "latency_p95": Reading(value=0.21, at=AT)}
+    history = decide(Samples(instances=5, readings=readings), policy, History(), AT).history.scaled(5, 9, AT)
+    now = AT + 120
+    readings = {"rps": Reading(value=640, at=now), "latency_p95": Reading(value=0.21, at=now)}
+    made = decide(Samples(instances=9, readings=readings), policy, history, now)
+    proposals = tuple(
+        ShownProposal(item.metric, item.metric, item.target, item.value, item.instances, item.text)
+        for item in made.proposals
+    )
+    decision = ShownDecision(
+        now,
+        made.instances,
+        made.current,
+        made.wanted,
+        made.reason,
+        made.text,
+        made.low,
+        made.high,
+        made.recommended,
+        made.schedules,
+        proposals,
+        made.steps,
+    )
+    app = shown_app(policy=plain(policy), decision=decision, action=ShownAction(AT, 5, 9, "done"))
+    return lines(app, now + 3)
+
+
+def test_the_readme_shows_such_a_page() -> None:
+    text = README.read_text().partition("<!-- page:begin -->\n```\n")[2].partition("\n```\n<!-- page:end -->")[0]
+    assert text.splitlines() == example()

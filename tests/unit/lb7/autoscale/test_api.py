@@ -8,8 +8,9 @@ from typing import Any, get_args
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
-from lb7.autoscale.api import MAX_BODY, STATUS, Autoscale
+from lb7.autoscale.api import MAX_BODY, STATUS, Autoscale, foreign
 from lb7.autoscale.outcome import Outcome, Result
 from mesos_dns.coordinate import CoordinatorLost
 from tests.fakes.autoscale import FakeAutoscale, admin_of, shown_app
@@ -184,3 +185,21 @@ async def test_the_token_is_asked_for(tmp_path: Path) -> None:
 async def test_it_is_json_or_nothing() -> None:
     async with admin_of(FakeAutoscale(shown_app())) as url:
         assert (await ask(url, "", Accept="text/html"))[0] == 406
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "origin", "refused"),
+    [
+        ("https", "pharos.example", "https://pharos.example", False),  # no certificate is that of a name that was moved
+        ("http", "pharos.example", "http://pharos.example", True),
+        ("https", "pharos.example", "http://pharos.example", True),
+        ("http", "127.0.0.1:8124", "http://127.0.0.1:8124", False),
+        ("http", "[::1]:8124", "http://[::1]:8124", False),
+        ("http", "LOCALHOST:8124", "http://localhost:8124", False),
+        ("http", "127.0.0.1.evil.example", "http://127.0.0.1.evil.example", True),
+        ("http", "", "http://", True),
+    ],
+)
+async def test_which_pages_are_ours(scheme: str, host: str, origin: str, refused: bool) -> None:
+    request = make_mocked_request("POST", "/", headers={"Host": host, "Origin": origin})
+    assert bool(foreign(request.clone(scheme=scheme))) is refused
