@@ -144,8 +144,9 @@ def _looked(client: Client, app: str, deployment: str) -> tuple[str, str]:
         if error.status not in _PASSING:
             raise
         return "", f"{error.said}; asking again"
-    state = str(value.get("state")) if isinstance(value, dict) else ""
-    return state, f"deployment {deployment} of {app}: {state or 'not known'}"
+    state = str(value.get("state")) if isinstance(value, dict) else "unknown"
+    text = "Marathon does not say how it is; asking again" if state == "unknown" else state
+    return state, f"deployment {deployment} of {app}: {text}"
 
 
 def _say(text: str) -> None:

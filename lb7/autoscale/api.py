@@ -22,6 +22,7 @@ from lb7.autoscale.shown import Shown
 from mesos_dns.api import json_only
 from mesos_dns.api_stream import encode
 from mesos_dns.coordinate import CoordinatorLost
+from mesos_dns.sources.pace import Pace
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ STATUS: dict[Result, int] = {
 }
 """The HTTP status of what became of a change."""
 
-DeploymentState: TypeAlias = Literal["running", "finished", "failed"]
+DeploymentState: TypeAlias = Literal["running", "finished", "failed", "unknown"]
+"""unknown: Marathon does not say now."""
 
 _AppId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=2048)]
 _Amount: TypeAlias = Annotated[float, Meta(gt=0, le=1e9)]
@@ -150,7 +152,8 @@ class _Asked:
         self._autoscale = autoscale
 
     async def shown(self, request: web.Request) -> web.StreamResponse:
-        return _json(await self._found().shown(request.query.get("app", "")))
+        shown = await self._found().shown(request.query.get("app", ""))
+        return web.Response(body=await _encoded(shown), content_type="application/json")
 
     async def deployment(self, request: web.Request) -> web.StreamResponse:
         app, deployment = request.query.get("app", ""), request.query.get("id", "")
@@ -261,6 +264,16 @@ def _became(outcome: Outcome) -> web.Response:
     if status == 200:
         return _json(outcome)
     raise _Refused(status, f"{outcome.result}: {outcome.text}".rstrip(": "), outcome.retry_after)
+
+
+async def _encoded(shown: Shown) -> bytes:
+    """As JSON, made app by app: thousands of them at once would hold the loop."""
+    pace, apps = Pace(), []
+    for app in shown.apps:
+        await pace.turn()
+        apps.append(encode(app))
+    around = encode(msgspec.structs.replace(shown, apps=())).removesuffix(b"[]}")
+    return around + b"[" + b",".join(apps) + b"]}"
 
 
 def _noted(request: web.Request, what: str, app: str, more: str = "") -> None:

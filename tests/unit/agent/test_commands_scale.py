@@ -87,12 +87,13 @@ async def test_changes(capsys: pytest.CaptureFixture[str]) -> None:
 async def test_a_deployment_is_followed(capsys: pytest.CaptureFixture[str]) -> None:
     fake = FakeAutoscale(shown_app())
     lost = CoordinatorLost("zk is away")
-    fake.states = iter(("running", "running", lost, lost, "running", "finished"))
+    fake.states = iter(("running", "running", lost, lost, "unknown", "running", "finished"))
     code, out, err = await run(capsys, fake, "/shop/web", "7", "--wait")
     assert (code, out) == (0, "/shop/web: instances 7; deployment d-1\n")
     assert err.splitlines() == [
         "deployment d-1 of /shop/web: running",
         "the coordinator can't be reached: zk is away; try again; asking again",
+        "deployment d-1 of /shop/web: Marathon does not say how it is; asking again",
         "deployment d-1 of /shop/web: running",
         "deployment d-1 finished after N s",
     ]

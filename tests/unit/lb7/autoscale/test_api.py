@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
@@ -43,6 +44,15 @@ async def test_what_is_scaled() -> None:
         assert (app["decision"]["instances"], app["policy"]["max"]) == (9, 30)
         assert app["decision"]["proposals"][0]["text"] == "⌈820 / 100⌉ = 9"
         assert await ask(url, "?app=/none") == (404, "404: no app /none is known")
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+async def test_it_is_what_shown_is_as_json(count: int) -> None:
+    fake = FakeAutoscale(*(shown_app(f"/{number}") for number in range(count)))
+    fake.edges = ({"url": "http://e:8123", "apps": []},)
+    async with admin_of(fake) as url:
+        _, body = await ask(url)
+    assert body.encode() == msgspec.json.encode(await fake.shown())
 
 
 async def test_pause_and_resume() -> None:
