@@ -17,6 +17,8 @@ from agent.table import safe
 
 POLL_SECONDS = 1.0
 """Between two looks at a deployment."""
+SAY_SECONDS = 10.0
+"""Between two lines about one that does not change."""
 _LONGEST = 310.0
 """Seconds that a change may take to answer: instances are drained before they are killed. [admin] itself gives 300."""
 _PATH = "/v1/autoscale"
@@ -80,7 +82,8 @@ def _shown(args: argparse.Namespace, client: Client, app: str) -> int:
     elif not app:
         print("\n".join(listed(value)))
     else:
-        print("\n\n".join("\n".join(page(row, time.time())) for row in apps))
+        now, decider = time.time(), str(value.get("decider") or "")
+        print("\n\n".join("\n".join(page(row, now, decider)) for row in apps))
     if app and not apps:
         print(f"{app!r} is not scaled", file=sys.stderr)
         return 1
@@ -117,16 +120,16 @@ def _changed(args: argparse.Namespace, client: Client, app: str, path: str, ques
 
 def _followed(client: Client, app: str, deployment: str, timeout: float) -> str:
     """The state in which a deployment ended, "running" where it did not in time; progress goes to standard error."""
-    began, said = time.monotonic(), ""
+    began, said, when = time.monotonic(), "", 0.0
     while True:
         state, text = _looked(client, app, deployment)
         seconds = time.monotonic() - began
         if state in ("finished", "failed"):
             _say(f"deployment {deployment} {state} after {seconds:.0f} s")
             return state
-        if text != said:
-            _say(text)
-            said = text
+        if text != said or seconds - when >= SAY_SECONDS:
+            _say(text if text != said else f"{text} after {seconds:.0f} s")
+            said, when = text, seconds
         if seconds >= timeout:
             _say(f"deployment {deployment} has not ended after {seconds:.0f} s; it goes on")
             return "running"

@@ -63,8 +63,8 @@ def _note(app: Mapping[str, Any]) -> str:
 # --- one ------------------------------------------------------------------------------------------
 
 
-def page(app: Mapping[str, Any], now: float) -> list[str]:
-    """Lines about one app; `now` in seconds since 1970."""
+def page(app: Mapping[str, Any], now: float, decider: str = "") -> list[str]:
+    """Lines about one app; `now` in seconds since 1970; `decider` is who decides, where that is known."""
     decision, policy, name = _dict(app.get("decision")), _dict(app.get("policy")), cell(app.get("app"))
     of = " of ".join(cell(app.get(key)) for key in ("framework", "cluster") if app.get(key))
     told = [
@@ -74,8 +74,9 @@ def page(app: Mapping[str, Any], now: float) -> list[str]:
         ("sleep", _sleep(policy)),
         *(("schedule", _schedule(row, decision)) for row in _dicts(policy.get("schedules"))),
         ("bounds", f"{decision.get('low')} to {decision.get('high')} now" if decision else ""),
-        ("held", _held(app, policy, name)),
-        ("decided", _when(decision.get("at"), now)),
+        ("paused", _paused(app, policy, name)),
+        ("dry run", "its policy says so: nothing is changed" if policy.get("dry_run") else ""),
+        ("decided", f"{at} by {cell(decider)}" if (at := _when(decision.get("at"), now)) and decider else at),
         ("changed", _action(_dict(app.get("action")), now)),
     ]
     lines = [f"{name}{f' ({of})' if of else ''}: {_headline(decision)}"]
@@ -162,13 +163,11 @@ def _schedule(row: Mapping[str, Any], decision: Mapping[str, Any]) -> str:
     return f"{f'{name}: ' if name else ''}{span} {cell(row.get('timezone'))}, {bounds} ({state})"
 
 
-def _held(app: Mapping[str, Any], policy: Mapping[str, Any], name: str) -> str:
-    """Who keeps it from being changed."""
+def _paused(app: Mapping[str, Any], policy: Mapping[str, Any], name: str) -> str:
+    """By whom: an operator's pause may be shown as the policy's, too."""
     if app.get("paused"):
         return f"by an operator: nothing is changed until `pharos scale {name} resume`"
-    if policy.get("paused"):
-        return "by its policy, which is paused"
-    return "by its policy, which is a dry run" if policy.get("dry_run") else ""
+    return "by its policy: nothing is changed" if policy.get("paused") else ""
 
 
 def _proposal(row: Mapping[str, Any]) -> list[Any]:

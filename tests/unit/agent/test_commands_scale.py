@@ -49,6 +49,7 @@ async def test_why(capsys: pytest.CaptureFixture[str], words: list[str]) -> None
     assert (code, err) == (0, "")
     assert out.startswith("/shop/web (marathon of mesos): 5 → 9; up: metrics ask for more\n")
     assert "⌈820 / 100⌉ = 9" in out
+    assert " ago) by server-1\n" in out
 
 
 @pytest.mark.asyncio
@@ -115,6 +116,18 @@ async def test_a_deployment_that_fails_or_takes_too_long(capsys: pytest.CaptureF
         *(1, "/shop/web: instances 7; deployment d-1\n"),
         "pharos scale: no such deployment\n",
     )
+
+
+@pytest.mark.asyncio
+async def test_a_long_deployment_is_told_of_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands_scale, "SAY_SECONDS", 0.0)
+    fake = FakeAutoscale(shown_app())
+    fake.states = iter(("running", "running"))
+    code, _, err = await run(capsys, fake, "/shop/web", "7", "--wait")
+    first = "deployment d-1 of /shop/web: running"
+    assert (code, err.splitlines()) == (0, [first, f"{first} after N s", "deployment d-1 finished after N s"])
 
 
 @pytest.mark.asyncio

@@ -96,8 +96,8 @@ def test_why_something_happens_or_nothing(fields: dict[str, Any], expected: str)
             {"schedules": (msgspec.structs.replace(NIGHT, name="x"),)},
             "x: 0 22 * * * to 0 6 * * * UTC, min 0 max 2 (closed)",
         ),
-        ({"paused": True}, "held      by its policy, which is paused"),
-        ({"dry_run": True}, "held      by its policy, which is a dry run"),
+        ({"paused": True}, "paused    by its policy: nothing is changed"),
+        ({"dry_run": True}, "dry run   its policy says so: nothing is changed"),
     ],
 )
 def test_a_policy(fields: dict[str, Any], expected: str) -> None:
@@ -108,7 +108,7 @@ def test_a_policy(fields: dict[str, Any], expected: str) -> None:
 
 def test_who_holds_it_and_what_is_not_carried_out() -> None:
     found = lines(shown_app(paused=True, problems=("scale-label: X: \x1b[2J",)))
-    assert "  held      by an operator: nothing is changed until `pharos scale /shop/web resume`" in found
+    assert "  paused    by an operator: nothing is changed until `pharos scale /shop/web resume`" in found
     assert found[-3:] == ["", "  /shop/web: not carried out", "    scale-label: X: �[2J"]
 
 
@@ -207,7 +207,7 @@ def example() -> list[str]:
         made.steps,
     )
     app = shown_app(policy=plain(policy), decision=decision, action=ShownAction(AT, 5, 9, "done"))
-    return lines(app, now + 3)
+    return page(plain(app), now + 3, "server-1")
 
 
 def test_the_readme_shows_such_a_page() -> None:
