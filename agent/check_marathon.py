@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
-from agent.check_values import is_host, pair_problems
+from agent import check_values
+from agent.check_values import pair_problems
 from agent.sections import Config
 from mesos_dns.config import MarathonConfig
-from mesos_dns.toml_tables import Problem, shown
+from mesos_dns.toml_tables import Problem
 
 _URL = "expected http(s)://HOST[:PORT], and a path only where a gateway has Marathon below one"
 
@@ -45,17 +45,7 @@ def advice(config: Config) -> Iterator[Problem]:
 
 def url_fault(text: str) -> str:
     """Why a URL can't be Marathon's, "" when it can. Nothing before an "@" is told: it may be a secret."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        return _URL if "@" in text else f"{_URL}, got {shown(text)}"
-    if "@" in text:
-        return "credentials don't belong here: set auth, principal and secret_file"
-    plain = parts.scheme in ("http", "https") and not parts.query and not parts.fragment and port != 0
-    if not plain or not parts.hostname or not is_host(parts.hostname) or not text.isascii() or not text.isprintable():
-        return f"{_URL}, got {shown(text)}"
-    return ""
+    return check_values.url_fault(text, _URL, "set auth, principal and secret_file")
 
 
 def _urls(marathon: MarathonConfig) -> Iterator[Problem]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from urllib.parse import urlsplit
 
 from agent.sections import AdminConfig
+from lb7.autoscale.config import AutoscaleConfig
 from mesos_dns.config import (
     ApiConfig,
     DnsConfig,
@@ -16,9 +18,11 @@ from mesos_dns.config import (
     ZooKeeperConfig,
     host_port,
 )
-from mesos_dns.toml_tables import Problem
+from mesos_dns.toml_tables import Problem, shown
 
-Keyed = MesosConfig | MarathonConfig | RelayConfig | ZooKeeperConfig | DnsConfig | ApiConfig | AdminConfig
+Keyed = (
+    MesosConfig | MarathonConfig | RelayConfig | ZooKeeperConfig | DnsConfig | AutoscaleConfig | ApiConfig | AdminConfig
+)
 """Sections with a certificate and its key."""
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
@@ -67,6 +71,33 @@ def name_problems(path: str, name: str) -> Iterator[Problem]:
     if len(name) > _MAX_NAME or not all(map(_LABEL.fullmatch, name.split("."))):
         hint = "; leave out the trailing dot" if name.endswith(".") and len(name) > 1 else ""
         yield Problem(path, f"expected a DNS name (labels of 1 to 63 letters, digits, '-' and '_'), got {name!r}{hint}")
+
+
+def url_fault(text: str, expected: str, credentials: str, *, bare: bool = False, query: bool = False) -> str:
+    """Why a text is no http(s) URL of a server, "" when it is one. Nothing before an "@" is told: it may be a secret.
+
+    `expected` says what is, `credentials` where those belong; `bare`: no path may follow, `query`: a query may.
+    """
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return expected if "@" in text else f"{expected}, got {shown(text)}"
+    if "@" in text.partition("?")[0] if query else "@" in text:
+        return f"credentials don't belong here: {credentials}"
+    plain = parts.scheme in ("http", "https") and not parts.fragment and port != 0
+    plain = plain and (query or not parts.query) and not (bare and parts.path.strip("/"))
+    if not plain or not parts.hostname or not is_host(parts.hostname) or not text.isascii() or not text.isprintable():
+        return f"{expected}, got {shown(text)}"
+    return ""
+
+
+def url_problem(
+    path: str, text: str, expected: str, credentials: str, *, bare: bool = False, query: bool = False
+) -> Iterator[Problem]:
+    """The URL of a key, as `url_fault` has it."""
+    if fault := url_fault(text, expected, credentials, bare=bare, query=query):
+        yield Problem(path, fault)
 
 
 def is_inside(name: str, zone: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from agent import check_l4, check_l7, check_marathon, check_resolver
+from agent import check_autoscale, check_l4, check_l7, check_marathon, check_resolver
 from agent.check_values import (
     NO_PORT,
     is_host,
@@ -43,6 +43,7 @@ from mesos_dns.zookeeper_target import check_path, parse_hosts, parse_zk_url
 _LONGEST = 10 * 365 * 86400.0
 _MAY_BE_ZERO = frozenset(
     {
+        "autoscale.drain_timeout",
         "drain_timeout",
         "l4.drain_timeout",
         "l4.tcp_fin_timeout",
@@ -72,6 +73,7 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from check_l4.problems(config)
     yield from check_marathon.problems(config)
     yield from check_l7.problems(config)
+    yield from check_autoscale.problems(config)
     for section, part in (("api", config.api), ("admin", config.admin)):
         if part is not None:
             yield from listen_problems(f"{section}.listen", part.listen)
@@ -102,6 +104,7 @@ def file_problems(config: Config) -> Iterator[Problem]:
     if config.dns is not None and config.dns.cookie_secret_file:
         yield from _cookie_secrets(config.dns.cookie_secret_file)
     yield from check_l7.file_problems(config)
+    yield from check_autoscale.file_problems(config)
 
 
 def advice(config: Config) -> Iterator[Problem]:
@@ -116,6 +119,7 @@ def advice(config: Config) -> Iterator[Problem]:
     yield from check_l4.advice(config)
     yield from check_marathon.advice(config)
     yield from check_l7.advice(config)
+    yield from check_autoscale.advice(config)
     if config.file is not None and not config.file.paths:
         yield Problem("file.paths", "is empty: [file] has no effect")
     if config.mesos is not None:

@@ -62,6 +62,7 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     _add_demo(verbs, verb, "demo", "show it all on a simulated cluster, without privileges")
     _add_run(verbs)
     _add_asking(verbs)
+    _add_scale(verbs)
     _add_import(verbs)
     _add_resolv_conf(verbs)
     _add_demo(verbs, verb, "simulate", "run a simulated Mesos master and Marathon on loopback")
@@ -112,9 +113,13 @@ def _add_asking(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     for command in (status, resolve):
         _add_url(command, "--admin", "PHAROS_ADMIN", ADMIN, "the [admin] address")
     for command in (status, tasks, vips, routes, resolve):
-        command.add_argument("--json", action="store_true", help="print JSON")
-        for option, holds in _ACCESS.items():
-            command.add_argument(option, default="", metavar="FILE", help=holds)
+        _add_access(command)
+
+
+def _add_access(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON")
+    for option, holds in _ACCESS.items():
+        command.add_argument(option, default="", metavar="FILE", help=holds)
 
 
 def _add_url(command: argparse.ArgumentParser, option: str, variable: str, default: str, what: str) -> None:
@@ -122,6 +127,26 @@ def _add_url(command: argparse.ArgumentParser, option: str, variable: str, defau
     command.add_argument(
         option, metavar="URL", default=url, help=f"{what} (default {default}; environment: {variable})"
     )
+
+
+def _add_scale(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    scale = verbs.add_parser(
+        "scale", help="the apps that are scaled; of APP: why it has as many instances as it has; change it"
+    )
+    scale.add_argument("app", nargs="?", metavar="APP", help="Marathon's app id")
+    scale.add_argument(
+        "what",
+        nargs="?",
+        metavar="N|pause|resume|explain",
+        help="so many instances, once; leave it alone; go on; say why (also without this word)",
+    )
+    scale.add_argument("--cpus", type=float, metavar="X", help="processors of each instance, by a rolling deployment")
+    scale.add_argument("--mem", type=float, metavar="Y", help="memory of each instance (MiB), by a rolling deployment")
+    scale.add_argument("--wait", action="store_true", help="follow the deployment to its end; 1 when that fails")
+    scale.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="with --wait: 1 after this time")
+    scale.set_defaults(does=("agent.commands_scale", "scale"))
+    _add_url(scale, "--admin", "PHAROS_ADMIN", ADMIN, "the [admin] address")
+    _add_access(scale)
 
 
 def _add_import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -132,15 +157,16 @@ def _add_import(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     )
     mesos_dns.add_argument("file", type=Path, metavar="CONFIG.json")
     mesos_dns.set_defaults(does=("agent.commands_local", "import_mesos_dns"))
-    # No word is an option of this command: all belong to marathon-lb, whether "--" stands before them or not.
-    marathon_lb = peer.add_parser(
-        "marathon-lb",
-        prefix_chars="\0",
-        add_help=False,
-        help="from its command line; what has no equivalent is a comment and a warning",
-    )
-    marathon_lb.add_argument("flags", nargs=argparse.REMAINDER, metavar="-- FLAGS…")
-    marathon_lb.set_defaults(does=("agent.commands_local", "import_marathon_lb"))
+    for name in ("marathon-lb", "marathon-lb-autoscale"):
+        # No word is an option of this command: all belong to that product, whether "--" stands before them or not.
+        flags = peer.add_parser(
+            name,
+            prefix_chars="\0",
+            add_help=False,
+            help="from its command line; what has no equivalent is a comment and a warning",
+        )
+        flags.add_argument("flags", nargs=argparse.REMAINDER, metavar="-- FLAGS…")
+        flags.set_defaults(does=("agent.commands_local", "import_flags"))
 
 
 def _add_resolv_conf(verbs: _Verbs[argparse.ArgumentParser]) -> None:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 _MAX_BODY = 256 << 20
 """Bytes: 100,000 tasks are about 50 MB of JSON."""
 _MAX_TOKEN = 64 << 10
+_MAX_SAID = 2000
+"""Bytes of a refusal that are read."""
 
 
 class ClientError(Exception):
@@ -24,6 +26,14 @@ class BadOption(ClientError):
 
 class Unreachable(ClientError):
     """Nobody answers at the address."""
+
+
+class BadAnswer(ClientError):
+    """An answer with another status than was hoped for: `status`, and what is `said`."""
+
+    def __init__(self, text: str, status: int, said: str) -> None:
+        super().__init__(text)
+        self.status, self.said = status, said
 
 
 class Access(NamedTuple):
@@ -59,11 +69,20 @@ class Client:
         self._access, self._timeout = access or Access(), timeout
 
     def get(self, path: str, *, good: tuple[int, ...] = (200,)) -> Reply:
-        """GET JSON. Raises Unreachable, or ClientError for another status than `good` or what is no JSON."""
+        """GET JSON. Raises Unreachable, BadAnswer for another status than `good`, ClientError for what is no JSON."""
+        return self._ask("GET", path, None, good)
+
+    def post(self, path: str, value: Any, *, good: tuple[int, ...] = (200,)) -> Reply:
+        """POST a value as JSON; as `get`."""
+        return self._ask("POST", path, json.dumps(value).encode(), good)
+
+    def _ask(self, method: str, path: str, sent: bytes | None, good: tuple[int, ...]) -> Reply:
         headers = {"Accept": "application/json", **self._authorization()}
+        if sent is not None:
+            headers["Content-Type"] = "application/json"
         connection = self._connection()
         try:
-            connection.request("GET", self._prefix + path, headers=headers)
+            connection.request(method, self._prefix + path, sent, headers)
             response = connection.getresponse()
             status, body = response.status, response.read(_MAX_BODY + 1)
         except ssl.SSLCertVerificationError as error:
@@ -79,8 +98,8 @@ class Client:
         if status in (401, 403):
             raise ClientError(f"{self.url}{path} refuses ({status}): name the file of its token with --token-file")
         if status not in good:
-            said = body[:200].decode(errors="replace").strip().removeprefix(f"{status}: ")
-            raise ClientError(f"{self.url}{path} answers {status}: {said}")
+            said = body[:_MAX_SAID].decode(errors="replace").strip().removeprefix(f"{status}: ")
+            raise BadAnswer(f"{self.url}{path} answers {status}: {said[:200]}", status, said)
         if len(body) > _MAX_BODY:
             raise ClientError(f"{self.url}{path} answers with more than {_MAX_BODY} bytes")
         try:

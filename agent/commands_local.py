@@ -79,17 +79,21 @@ def import_mesos_dns(args: argparse.Namespace) -> int:
     return 0
 
 
-def import_marathon_lb(args: argparse.Namespace) -> int:
-    """`pharos import marathon-lb -- FLAGS…`: as `import_mesos_dns`, from a command line."""
+def import_flags(args: argparse.Namespace) -> int:
+    """`pharos import marathon-lb -- FLAGS…`, also of its autoscaler: as `import_mesos_dns`, from a command line."""
     from agent import config
-    from agent.import_marathon_lb import NAME, convert
+
+    if args.peer == "marathon-lb":
+        from agent.import_marathon_lb import convert
+    else:
+        from agent.import_marathon_lb_autoscale import convert
 
     try:
         result = convert(args.flags)
     except config.ConfigError as error:
         return _refused(error)
     for warning in result.warnings:
-        print(f"{NAME}: warning: {warning}", file=sys.stderr)
+        print(f"{args.peer}: warning: {warning}", file=sys.stderr)
     sys.stdout.write(result.toml)
     return 0
 

@@ -17,6 +17,8 @@ from typing import Any
 from agent.background import Background
 from agent.sections import Config
 from lb7.api import EdgeView
+from lb7.autoscale.config import AutoscaleConfig
+from lb7.autoscale.policies import sleeps_by
 from lb7.config import L7Config
 from lb7.metrics import L7Parts
 from lb7.server_checks import ServerChecks
@@ -61,9 +63,11 @@ class Edging:
             return True
         return self._begun and not self._draining and self.workers is not None and self.workers.ready
 
-    async def open(self, config: L7Config | None, reserved: Sequence[str] = ()) -> None:
-        """Start what the configuration asks for; no label gets at `reserved`, where others listen here. Raises OSError
-        that names listener and address."""
+    async def open(
+        self, config: L7Config | None, reserved: Sequence[str] = (), autoscale: AutoscaleConfig | None = None
+    ) -> None:
+        """Start what the configuration asks for; no label gets at `reserved`, where others listen here. `autoscale`:
+        which apps may sleep. Raises OSError that names listener and address."""
         if config is None:
             return
         workers = Workers(config, log=_write, recertified=self._recertified)
@@ -76,15 +80,23 @@ class Edging:
         self.checks = ServerChecks(self._checked)
         later = asyncio.get_running_loop().call_soon
         self._reserved = tuple(reserved)
-        self.view = RouteView(config, certificates=self._certified(), later=later, reserved=self._reserved)
+        self.view = RouteView(
+            config,
+            certificates=self._certified(),
+            later=later,
+            reserved=self._reserved,
+            sleeps=sleeps_by(autoscale),
+        )
         await self._catalog.follow(self.view.apply)
         self._background.spawn("edge", self._begin())
 
-    async def change(self, config: L7Config | None, reserved: Sequence[str] = ()) -> None:
+    async def change(
+        self, config: L7Config | None, reserved: Sequence[str] = (), autoscale: AutoscaleConfig | None = None
+    ) -> None:
         """Go by another configuration. Raises OSError that names listener and address; then nothing has changed."""
         if config is None or self.workers is None or self.view is None:
             await self.close()
-            await self.open(config, reserved)
+            await self.open(config, reserved, autoscale)
             return
         await self.workers.change(config)
         checked = self._config is not None and self._config.checks
@@ -93,7 +105,8 @@ class Edging:
             self._keep_checks(self._clusters.items())
             self._checked(frozenset(self._clusters))
         self._reserved = tuple(reserved)
-        self.view.reconfigure(config, certificates=self._certified(), reserved=self._reserved)
+        sleeps = sleeps_by(autoscale)
+        self.view.reconfigure(config, certificates=self._certified(), reserved=self._reserved, sleeps=sleeps)
 
     async def drain(self, timeout: float) -> None:
         """Accept nothing more, and end when connections have, or after so many seconds."""

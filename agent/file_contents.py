@@ -10,9 +10,11 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+from agent.check_values import Keyed
 from agent.sections import AdminConfig, Config
 from agent.zookeeper_sessions import FILE, read_url
-from mesos_dns.config import ApiConfig, DnsConfig, MarathonConfig, MesosConfig, ZooKeeperConfig, first_line
+from lb7.autoscale.config import AutoscaleConfig
+from mesos_dns.config import ApiConfig, MarathonConfig, MesosConfig, ZooKeeperConfig, first_line
 from mesos_dns.toml_tables import Problem, TomlError, read
 
 
@@ -31,6 +33,8 @@ def content_problems(config: Config) -> Iterator[Problem]:
         yield from _secret("zookeeper", config.zookeeper)
     if config.dns is not None:
         yield from _key_pair("dns", config.dns)
+    if config.autoscale is not None:
+        yield from _autoscale(config.autoscale)
     for section, part in (("api", config.api), ("admin", config.admin)):
         if part is not None:
             yield from _listener(section, part)
@@ -82,13 +86,25 @@ def _listener(section: str, part: ApiConfig | AdminConfig) -> Iterator[Problem]:
     yield from _key_pair(section, part)
     if isinstance(part, ApiConfig):
         yield from _authorities(f"{section}.client_ca_file", part.client_ca_file)
-    if part.token_file:
+    yield from _token(f"{section}.token_file", part.token_file)
+
+
+def _autoscale(part: AutoscaleConfig) -> Iterator[Problem]:
+    yield from _key_pair("autoscale", part)
+    for key in ("ca_file", "prometheus_ca_file"):
+        yield from _authorities(f"autoscale.{key}", getattr(part, key))
+    for key in ("token_file", "prometheus_token_file"):
+        yield from _token(f"autoscale.{key}", getattr(part, key))
+
+
+def _token(path: str, name: str) -> Iterator[Problem]:
+    if name:
         from agent.http_access import read_token
 
         try:
-            read_token(Path(part.token_file))
+            read_token(Path(name))
         except (OSError, ValueError) as error:
-            yield Problem(f"{section}.token_file", f"{part.token_file!r}: {error}")
+            yield Problem(path, f"{name!r}: {error}")
 
 
 def _authorities(path: str, name: str) -> Iterator[Problem]:
@@ -99,9 +115,7 @@ def _authorities(path: str, name: str) -> Iterator[Problem]:
         yield Problem(path, f"expected certificates in PEM in {name!r}: {error}")
 
 
-def _key_pair(
-    section: str, part: MesosConfig | MarathonConfig | ZooKeeperConfig | DnsConfig | ApiConfig | AdminConfig
-) -> Iterator[Problem]:
+def _key_pair(section: str, part: Keyed) -> Iterator[Problem]:
     try:
         if part.cert_file and part.key_file:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

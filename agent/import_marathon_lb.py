@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from agent.config import ConfigError, load_text
 from agent.marathon_lb_flags import WITHOUT_EQUIVALENT, parse_flags
-from agent.toml_lines import Imported, TomlLines
+from agent.toml_lines import Imported, TomlLines, put_login
 from mesos_dns.toml_tables import Problem
 
 NAME = "marathon-lb"
@@ -85,9 +85,9 @@ def _marathon(out: TomlLines, args: argparse.Namespace, variables: dict[str, str
         out.warn("--marathon-ca-cert", text)
         out.put("tls_verify", True, "", "false: do as marathon-lb did")
     if args.marathon_auth_credential_file is not None:
-        _basic(out, "--marathon-auth-credential-file", _credentials(args.marathon_auth_credential_file))
+        put_login(out, NAME, "--marathon-auth-credential-file", _credentials(args.marathon_auth_credential_file))
     elif args.auth_credentials:
-        _basic(out, "--auth-credentials", args.auth_credentials)
+        put_login(out, NAME, "--auth-credentials", args.auth_credentials)
     elif args.dcos_auth_credentials or variables.get("DCOS_SERVICE_ACCOUNT_CREDENTIAL"):
         origin = "--dcos-auth-credentials" if args.dcos_auth_credentials else "DCOS_SERVICE_ACCOUNT_CREDENTIAL"
         out.put("auth", "iam", origin)
@@ -104,17 +104,6 @@ def _credentials(name: str) -> str:
         reason = getattr(error, "strerror", None) or "is no text"
         text = f"can't read {name!r}: {reason}; run this where it can be read"
         raise ConfigError(NAME, [Problem("--marathon-auth-credential-file", text)]) from error
-
-
-def _basic(out: TomlLines, origin: str, text: str) -> None:
-    """USER:PASSWORD; what stands behind a second colon is left out, as marathon-lb does."""
-    parts = text.split(":")
-    if len(parts) < 2 or not parts[0] or not parts[1]:
-        raise ConfigError(NAME, [Problem(origin, "expected USER:PASSWORD")])
-    out.put("auth", "basic", origin)
-    out.put("principal", parts[0], origin)
-    out.put("secret", parts[1], origin)
-    out.warn(origin, "move the password to a file of mode 0600 (secret_file), or give this file that mode")
 
 
 def _l7(out: TomlLines, args: argparse.Namespace, variables: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from lb4.config import L4Config
+from lb7.autoscale.config import AutoscaleConfig
 from lb7.config import L7Config
 from mesos_dns.config import (
     ApiConfig,
@@ -29,7 +30,6 @@ from mesos_dns.config import (
 from mesos_dns.resolver.config import ResolverConfig
 
 PLANNED = (
-    "autoscale",
     "kubernetes",
     "swarm",
 )
@@ -76,6 +76,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     resolver: ResolverConfig | None = None
     l4: L4Config | None = None
     l7: L7Config | None = None
+    autoscale: AutoscaleConfig | None = None
     api: ApiConfig | None = None
     admin: AdminConfig | None = None
     state: StateConfig = StateConfig()
@@ -93,6 +94,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "resolver": ResolverConfig,
     "l4": L4Config,
     "l7": L7Config,
+    "autoscale": AutoscaleConfig,
     "api": ApiConfig,
     "admin": AdminConfig,
     "state": StateConfig,
@@ -100,7 +102,21 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 }
 """Section name → its struct, in the order in which people read them."""
 
-ROLES = ("mesos", "marathon", "serversets", "file", "relay", "zookeeper", "dns", "resolver", "l4", "l7", "api", "admin")
+ROLES = (
+    "mesos",
+    "marathon",
+    "serversets",
+    "file",
+    "relay",
+    "zookeeper",
+    "dns",
+    "resolver",
+    "l4",
+    "l7",
+    "autoscale",
+    "api",
+    "admin",
+)
 """Sections that are roles: absent from the file means off, and a change replaces a part of the running process."""
 
 SECRETS = frozenset({"secret"})

@@ -131,7 +131,7 @@ class Service:
         await self.naming.start()
         self.context = self._new_context()
         await self._start_http(config)  # before the edge, whose ports are for labels to choose
-        await self.edging.open(config.l7, listened_elsewhere(config))
+        await self.edging.open(config.l7, listened_elsewhere(config), config.autoscale)
         await self._start_sources(config, set(_SOURCES))
         self._parts.spawn("settle", self._settle())
         if self.saved is not None:
@@ -263,14 +263,15 @@ class Service:
             except OSError as error:
                 log.error("certificates not read again, the old ones stay: %s", error)
         moved = listened_elsewhere(old) != listened_elsewhere(new)
-        if ("l7" in changed or (new.l7 is not None and moved)) and not await self._swap_edge(new):
+        others = moved or "autoscale" in changed
+        if ("l7" in changed or (new.l7 is not None and others)) and not await self._swap_edge(new):
             kept.add("l7")
         return kept
 
     async def _swap_edge(self, new: Config) -> bool:
         """Have the edge go by another configuration; False when it can't, and goes on as before."""
         try:
-            await self.edging.change(new.l7, listened_elsewhere(new))
+            await self.edging.change(new.l7, listened_elsewhere(new), new.autoscale)
         except OSError as error:
             log.error("configuration reloaded only in part, [l7] stays as it was: %s", error)
             return False

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
 
-from mesos_dns.toml_tables import Problem
+from mesos_dns.toml_tables import Problem, TomlError
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Imported(msgspec.Struct, frozen=True):
@@ -58,6 +61,18 @@ class TomlLines:
         return problem
 
 
+def put_login(out: TomlLines, product: str, origin: str, text: str) -> None:
+    """USER:PASSWORD for basic authentication, of a product's flag. What stands behind a second colon is left out, as
+    marathon-lb and its autoscaler do. Raises TomlError."""
+    parts = text.split(":")
+    if len(parts) < 2 or not parts[0] or not parts[1]:
+        raise TomlError(product, [Problem(origin, "expected USER:PASSWORD")])
+    out.put("auth", "basic", origin)
+    out.put("principal", parts[0], origin)
+    out.put("secret", parts[1], origin)
+    out.warn(origin, "move the password to a file of mode 0600 (secret_file), or give this file that mode")
+
+
 def one_line(text: str) -> str:
     """What stands in a comment: nothing that could end it."""
     return "".join(c if c.isprintable() else "?" for c in text)
@@ -69,7 +84,11 @@ def toml(value: Any) -> str:
         whole = value.encode("utf-8", "replace").decode()
         return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{toml(k)} = {toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+        return (
+            "{ " + ", ".join(f"{k if _BARE.fullmatch(k) else toml(k)} = {toml(v)}" for k, v in value.items()) + " }"
+            if value
+            else "{}"
+        )
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(toml, value)) + "]"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Hashable, Iterable
 
+from lb7.autoscale.labels import REASONS as OF_SCALING
 from lb7.table import Problem
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ REASONS: dict[str, str] = {
     "vhost": "not a host's name",
     "weight": "an order of rules, which has no meaning here: the longest path wins",
     "wildcard": "compat: a name with `*` is no wildcard, so it matches nothing",
+    **OF_SCALING,
 }
 """Every word, and what it means."""
 

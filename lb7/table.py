@@ -122,6 +122,7 @@ class Cluster(msgspec.Struct, frozen=True, gc=False, array_like=True):
     check: ServerCheck | None = None
     max_requests_per_server: int = 0
     root_redirect_hosts: tuple[str, ...] = ()
+    hold: bool = False
 
 
 class Listener(msgspec.Struct, frozen=True, gc=False, array_like=True):

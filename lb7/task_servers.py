@@ -60,8 +60,8 @@ def servers_of(
     return tuple([server for _, _, server in ordered]), missing
 
 
-def cluster_of(spec: PortSpec, name: str, servers: tuple[Server, ...]) -> Cluster:
-    """The cluster of a port."""
+def cluster_of(spec: PortSpec, name: str, servers: tuple[Server, ...], *, hold: bool = False) -> Cluster:
+    """The cluster of a port. `hold`: its app may sleep."""
     return Cluster(
         name=name,
         app=spec.app,
@@ -79,6 +79,7 @@ def cluster_of(spec: PortSpec, name: str, servers: tuple[Server, ...]) -> Cluste
         max_requests_per_server=spec.max_requests,
         root_redirect=spec.root_redirect if spec.root_redirect_hosts else "",
         root_redirect_hosts=spec.root_redirect_hosts,
+        hold=hold,
     )
 
 

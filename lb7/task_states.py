@@ -33,6 +33,9 @@ OUT_OF_SERVICE = frozenset(
 )
 """States of tasks that get nothing."""
 
+ENDED = OUT_OF_SERVICE - {"TASK_STAGING", "TASK_STARTING", "TASK_KILLING"}
+"""States of tasks that are no more."""
+
 REMEMBERED = 20_000
 """Tasks remembered as gone, at most: far more than Marathon is ever behind."""
 
@@ -71,15 +74,34 @@ class MesosTasks:
         """Marathon says, too, that a task is gone."""
         self._gone.pop(overlay, None)
 
+    def get(self, overlay: Key) -> Task | None:
+        """What Mesos says of a task, by the key of its overlay; None where it says nothing."""
+        return self._tasks.get(overlay)
+
+    def ended(self, overlay: HealthOverlay) -> bool:
+        """Whether a task is no more: it ended, or Mesos knows it no longer."""
+        task = self._tasks.get(overlay.key)
+        return overlay.state in ENDED or (self._is_gone(overlay) if task is None else task.state in ENDED)
+
+    def serves(self, overlay: HealthOverlay, filtered: bool) -> bool:
+        """Whether a task takes part and is in sight. `filtered`: health counts."""
+        task = self._tasks.get(overlay.key)
+        states = {overlay.state, "" if task is None else task.state}
+        return not states & _OUT_OF_SIGHT and self.in_service(overlay, filtered)
+
+    def _is_gone(self, overlay: HealthOverlay) -> bool:
+        """Whether Mesos dropped a task of which Marathon has not said so yet."""
+        key = overlay.key
+        gone = key in self._gone and ("framework", *key[1:3]) in self._frameworks
+        return gone and overlay.state not in _OUT_OF_SIGHT
+
     def in_service(self, overlay: HealthOverlay, filtered: bool) -> bool:
         """Whether a task takes part. `filtered`: health counts."""
         if overlay.state in OUT_OF_SERVICE:
             return False
-        key = overlay.key
-        task = self._tasks.get(key)
+        task = self._tasks.get(overlay.key)
         if task is None:
-            gone = key in self._gone and ("framework", *key[1:3]) in self._frameworks
-            if gone and overlay.state not in _OUT_OF_SIGHT:
+            if self._is_gone(overlay):
                 return False
             return not filtered or overlay.health not in _FAILING
         if task.state in OUT_OF_SERVICE:

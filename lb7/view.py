@@ -23,6 +23,7 @@ from typing import TypeAlias, TypeVar
 from msgspec import structs
 
 from lb7.auto_ports import MOST_OF_APP, AutoPorts, Wanted
+from lb7.autoscale.policies import Sleeps, sleeps_by
 from lb7.claims import Claim, Listened, PortResult
 from lb7.config import L7Config
 from lb7.deployment import Member, Merged, group_fault, group_of, merge
@@ -54,7 +55,8 @@ class RouteView:
     `certificates`: whether there is one to listen for HTTPS with; None: when `cert_dir` is set. With `later` (a loop's
     `call_soon`) work is done in later turns of the loop; without it by `flush` or `build` alone. `problem_counts` has
     how many problems there are of each word (lb7/problems.py), `faults` counts apps that could not be taken in for a
-    fault of ours. `reserved`: HOST:PORT of the process' other listeners, which no service port may take.
+    fault of ours. `reserved`: HOST:PORT of the process' other listeners, which no service port may take. `sleeps`:
+    which apps may have no task while they are wanted (left out: those whose labels say so): requests for these wait.
     """
 
     def __init__(
@@ -64,11 +66,14 @@ class RouteView:
         certificates: bool | None = None,
         later: Later | None = None,
         reserved: Sequence[str] = (),
+        sleeps: Sleeps | None = None,
     ) -> None:
         self._later = later
         self._awaited = False
         self._listeners: list[Heard] = []
         self._apps: dict[Key, App] = {}
+        self._sleeps = sleeps or sleeps_by(None)
+        self._sleepers: set[Key] = set()
         self._overlays: dict[Key, HealthOverlay] = {}
         self._tasks: dict[Key, dict[str, HealthOverlay]] = {}  # by app
         self._mesos = MesosTasks()
@@ -140,8 +145,19 @@ class RouteView:
                 self._fault("a change could not be taken into the routes", key)
         self._schedule()
 
-    def reconfigure(self, config: L7Config, *, certificates: bool | None = None, reserved: Sequence[str] = ()) -> None:
-        """Go by another configuration. What comes out the same is not told again."""
+    def reconfigure(
+        self,
+        config: L7Config,
+        *,
+        certificates: bool | None = None,
+        reserved: Sequence[str] = (),
+        sleeps: Sleeps | None = None,
+    ) -> None:
+        """Go by another configuration; without `sleeps` the same apps may sleep. What comes out the same is not told
+        again."""
+        if sleeps is not None:
+            self._sleeps = sleeps
+            self._sleepers = {key for key, app in self._apps.items() if self._may_sleep(app)}
         self._configure(config, certificates, reserved)
         self._schedule()
 
@@ -217,10 +233,20 @@ class RouteView:
             return
         if old is not None:
             del self._apps[key]
+            self._sleepers.discard(key)
             self._leave(self._units.pop(key), key)
         if app is not None:
             self._apps[key] = app
+            if self._may_sleep(app):
+                self._sleepers.add(key)
             self._join(self._unit_of(app), key)
+
+    def _may_sleep(self, app: App) -> bool:
+        try:
+            return self._sleeps(app)
+        except Exception:
+            self._fault("it could not be told whether an app may sleep", app.key)
+            return False
 
     def _unit_of(self, app: App) -> UnitKey:
         group = group_of(app, bool(self._config.compat))
@@ -347,6 +373,7 @@ class RouteView:
         filtered = self._config.health == "exclude-unhealthy"
         tasks = [task for task in merged.tasks if self._mesos.in_service(task, filtered)]
         problems = [*spec.problems, *(merged.problems if spec.ports else ())]
+        hold = not self._sleepers.isdisjoint(self._members[unit])
         claims: list[Claim] = []
         clusters: dict[str, Cluster] = {}
         asking = 0
@@ -360,9 +387,9 @@ class RouteView:
             if missing and not self._config.compat:
                 text = f"a task in service has no address, or no port for service port {given.port}"
                 problems.append(Problem(unit.app, "address", text))
-            if servers or not self._config.compat:
-                claims.append(Claim(given, name))
-                clusters[name] = cluster_of(given, name, servers)
+            if servers or hold or not self._config.compat:
+                claims.append(Claim(_unsuspended(given) if hold else given, name))
+                clusters[name] = cluster_of(given, name, servers, hold=hold)
         self._set_clusters(unit, clusters)
         self._index.set_unit(unit, claims)
         self._problems.set(unit, problems)
@@ -470,6 +497,11 @@ class RouteView:
             there[key] = value
         told[key] = value
         self._copy = None
+
+
+def _unsuspended(spec: PortSpec) -> PortSpec:
+    """A port of an app that may sleep: another app does not get what is its own meanwhile."""
+    return structs.replace(spec, rank=(False, *spec.rank[1:]))
 
 
 def _app_key(overlay: HealthOverlay) -> Key:

@@ -42,6 +42,17 @@ class Duration(float):
         return f"{Decimal(repr(float(self))):f}s"
 
 
+_SECONDS: dict[str, Any] = {"pattern": f"^{_DURATION.pattern}$", "minimum": 0}
+
+Seconds: TypeAlias = Annotated[float, Meta(extra_json_schema=_SECONDS)]
+"""A number of seconds, of structs that are made by programs too: in files it may be written as a Duration is."""
+
+
+def is_seconds(kind: Any) -> bool:
+    """Whether a type is Seconds, or that with a description."""
+    return any(meta.extra_json_schema is _SECONDS for meta in getattr(kind, "__metadata__", ()))
+
+
 def decode_hook(kind: type, value: object) -> object:
     """msgspec's dec_hook for the types of this module."""
     if kind is Duration:

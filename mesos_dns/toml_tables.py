@@ -7,7 +7,9 @@
         raise TomlError(name, found)
 
 A problem names the key's path ("vip[3].backends.port"), the value, what was expected, and for an unknown key the
-nearest known one. Structs may hold structs, lists and tables of them; they need defaults for all keys.
+nearest known one. Structs may hold structs, lists and tables of them. The outer one needs defaults for all keys; one
+that it holds may have keys that are required, and check itself (a ValueError in `__post_init__`): then it is taken as
+a whole or not at all. What a table leaves out is as in the default of the field that it stands for.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-from mesos_dns.config import decode_hook
+from mesos_dns.config import Duration, decode_hook, is_seconds
 
 MAX_BYTES = 1 << 20
 """Bytes of the largest file that is taken."""
@@ -157,23 +159,55 @@ class TableReader:
         `prefix` is what paths begin with, with its dot; `also_known` are further keys that an unknown one may be meant
         for; `values` are fields that were read already.
         """
-        fields = _types_of(kind)
-        good: dict[str, Any] = dict(values or {})
+        return kind(**self._read(kind, table, prefix, also_known, values or {}))
+
+    def _read(
+        self,
+        kind: type[msgspec.Struct],
+        table: Mapping[str, Any],
+        prefix: str,
+        also_known: Iterable[str] = (),
+        values: Mapping[str, Any] = types.MappingProxyType({}),
+    ) -> dict[str, Any]:
+        """The good keys."""
+        fields = _fields_of(kind)
+        good: dict[str, Any] = dict(values)
         for key, value in table.items():
             if key not in fields:
                 text = self._unknown(key, [*fields, *also_known], prefix)
                 self._found.append(Problem(prefix + quoted(key), text))
                 continue
-            read = self._value(fields[key], value, prefix + key, secret=key in self._secrets)
+            field = fields[key]
+            read = self._value(field.type, value, prefix + key, secret=key in self._secrets, default=field.default)
             if read is not _BAD:
                 good[key] = read
-        return kind(**good)
+        return good
 
-    def _value(self, kind: Any, value: Any, path: str, *, secret: bool) -> Any:
+    def _held(self, kind: type[msgspec.Struct], table: Mapping[str, Any], path: str, default: Any) -> Any:
+        """A struct within another; _BAD where it can't be made of the good keys."""
+        known = len(self._found)
+        good = self._read(kind, table, f"{path}.")
+        if isinstance(default, kind):
+            good = {**msgspec.structs.asdict(default), **good}
+        missing = [field for name, field in _fields_of(kind).items() if field.required and name not in good]
+        self._found += [
+            Problem(f"{path}.{field.name}", "expected this key, got none")
+            for field in missing
+            if field.name not in table
+        ]
+        if missing or (len(self._found) > known and hasattr(kind, "__post_init__")):
+            return _BAD
+        try:
+            return kind(**good)
+        except ValueError as error:
+            self._found.append(_refused(kind, path, str(error)))
+            return _BAD
+
+    def _value(self, kind: Any, value: Any, path: str, *, secret: bool, default: Any = None) -> Any:
         """A value of any type, _BAD when it is of another."""
         held = _holder(kind)
         if isinstance(value, dict) and isinstance(held, type) and issubclass(held, msgspec.Struct):
-            return self.struct(held, value, f"{path}.")
+            return self._held(held, value, path, default)
         if isinstance(value, dict) and get_origin(held) is dict:
             part_kind = get_args(held)[1]
             read = {
@@ -186,6 +220,8 @@ class TableReader:
             # Without the bad item, the numbers of the others would be wrong in what is said of them later.
             return _BAD if _BAD in items else tuple(items)
         try:
+            if is_seconds(kind):
+                return float(msgspec.convert(value, Duration, dec_hook=decode_hook))
             return msgspec.convert(value, kind, dec_hook=decode_hook)
         except msgspec.ValidationError as error:
             self._found.append(_misfit(path, kind, value, str(error), secret=secret))
@@ -226,8 +262,8 @@ _BAD = _Bad()
 
 
 @lru_cache(maxsize=256)  # msgspec evaluates the annotations anew each time
-def _types_of(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
-    return {field.name: field.type for field in msgspec.structs.fields(kind)}
+def _fields_of(kind: type[msgspec.Struct]) -> Mapping[str, msgspec.structs.FieldInfo]:
+    return {field.name: field for field in msgspec.structs.fields(kind)}
 
 
 @lru_cache(maxsize=1024)
@@ -244,6 +280,14 @@ def _holder(kind: Any) -> Any:
     if origin is dict:
         return kind
     return kind if origin is tuple and _holder(inner[0]) is not None else None
+
+
+def _refused(kind: type[msgspec.Struct], path: str, text: str) -> Problem:
+    """What a struct says of itself; where that begins with one of its keys, and a colon, of that key."""
+    key, colon, rest = text.partition(": ")
+    if colon and key in kind.__struct_fields__:
+        return Problem(f"{path}.{key}", rest)
+    return Problem(path, text)
 
 
 def _misfit(path: str, kind: Any, value: Any, error: str, *, secret: bool) -> Problem:

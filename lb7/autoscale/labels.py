@@ -44,6 +44,7 @@ PREFIX = "PHAROS_SCALE_"
 REASONS = {
     "scale-policy": "an app's policy can't be carried out: it is not scaled",
     "scale-label": "a label that can't be read: the careful choice is taken",
+    "scale-limit": "more instances than labels may ask for: as many as they may",
 }
 """Words of problems, and what they mean."""
 

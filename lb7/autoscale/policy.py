@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
+from msgspec import Meta
 
 from lb7.autoscale.formula import INSTANCES, metrics_of, read_formula
 from lb7.autoscale.schedule import Schedule
+from mesos_dns.config import Seconds
 
 Kind = Literal[
     "rps",
@@ -60,13 +62,16 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """One metric and its target. `activation`: up to this value the app counts as idle. `query` is for prometheus,
     `url` for hook. Units: seconds, requests, ratios (0.01 is 1 %); cpu and memory as parts of what an instance has."""
 
-    kind: Kind
-    target: float
-    type: MetricType | None = None
-    name: str = ""
-    activation: float = 0.0
-    query: str = ""
-    url: str = ""
+    kind: Annotated[Kind, Meta(description="what is measured")]
+    target: Annotated[float, Meta(description="what is right: requests (a second), seconds, or a part of 1")]
+    type: Annotated[
+        MetricType | None,
+        Meta(description="the target is for each instance, or for the app as a whole; left out: as the kind has it"),
+    ] = None
+    name: Annotated[str, Meta(description="what it is called in formulas and answers; left out: its kind")] = ""
+    activation: Annotated[float, Meta(description="up to this value the app counts as idle")] = 0.0
+    query: Annotated[str, Meta(description="a PromQL query of one number, for kind `prometheus`")] = ""
+    url: Annotated[str, Meta(description="who tells a number, for kind `hook`")] = ""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.target) and self.target > 0):
@@ -98,9 +103,9 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Rate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """At most so many instances, or so many percent of them, within any `period` seconds."""
 
-    type: Literal["instances", "percent"]
-    value: int
-    period: float
+    type: Annotated[Literal["instances", "percent"], Meta(description="what is counted")]
+    value: Annotated[int, Meta(description="how many, or how many percent of those that there were")]
+    period: Annotated[Seconds, Meta(description="within this time")]
 
     def __post_init__(self) -> None:
         if self.value < 1:
@@ -113,11 +118,17 @@ class Direction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """How changes in one direction are held back. `select` says which of the rates holds: the one that allows most
     (max), the one that allows least (min), or no change at all (disabled). No rates: no limit."""
 
-    window: float
-    rates: tuple[Rate, ...]
-    select: Select = "max"
-    tolerance: float = 0.1
-    cooldown: float = 0.0
+    window: Annotated[
+        Seconds, Meta(description="stabilization: up to the lowest, down to the highest of what was right for so long")
+    ] = 0.0
+    rates: Annotated[tuple[Rate, ...], Meta(description="at most so many, or so much, within a time")] = ()
+    select: Annotated[
+        Select, Meta(description="the rate that allows most, the one that allows least, or no change at all")
+    ] = "max"
+    tolerance: Annotated[float, Meta(description="how far from the target nothing is done, as a part of 1")] = 0.1
+    cooldown: Annotated[
+        Seconds, Meta(description="time since the last change, of either direction, without another in this one")
+    ] = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.window <= LONGEST_WINDOW:
@@ -142,18 +153,18 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How one app is scaled. `min` 0 is scale to zero: after `idle_time` seconds without activity; `wake` is how many
     it wakes to at least. Readings older than `max_age` seconds count as failed."""
 
-    max: int
-    min: int = 1
-    metrics: tuple[Metric, ...] = ()
-    formula: str = ""
-    up: Direction = UP
-    down: Direction = DOWN
-    schedules: tuple[Schedule, ...] = ()
-    idle_time: float = 300.0
-    wake: int = 1
-    max_age: float = 60.0
-    paused: bool = False
-    dry_run: bool = False
+    max: Annotated[int, Meta(description="the most instances")]
+    min: Annotated[int, Meta(description="the fewest instances; 0 is scale to zero")] = 1
+    metrics: Annotated[tuple[Metric, ...], Meta(description="what is measured, and what is right")] = ()
+    formula: Annotated[str, Meta(description="how metrics are combined; left out: the highest proposal")] = ""
+    up: Annotated[Direction, Meta(description="how scaling up is held back; what the table leaves out is as here")] = UP
+    down: Annotated[Direction, Meta(description="how scaling down is held back; likewise")] = DOWN
+    schedules: Annotated[tuple[Schedule, ...], Meta(description="other bounds for a time")] = ()
+    idle_time: Annotated[Seconds, Meta(description="time without activity before it goes to zero")] = 300.0
+    wake: Annotated[int, Meta(description="how many it wakes to at least")] = 1
+    max_age: Annotated[Seconds, Meta(description="older readings have failed")] = 60.0
+    paused: Annotated[bool, Meta(description="nothing is changed; what would be is told")] = False
+    dry_run: Annotated[bool, Meta(description="the same, and it is told as a dry run")] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.min <= MOST_INSTANCES:
@@ -164,8 +175,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError("metrics: expected one at least, or a schedule")
         if len(self.metrics) > MOST_METRICS or len(self.schedules) > MOST_SCHEDULES:
             raise ValueError(f"expected at most {MOST_METRICS} metrics and {MOST_SCHEDULES} schedules")
-        if not (self.max_age > 0 and 0 <= self.idle_time < math.inf):
-            raise ValueError("max_age, idle_time: expected seconds")
+        if not 0 < self.max_age < math.inf:
+            raise ValueError(f"max_age: expected more than 0 seconds, got {self.max_age:g}")
+        if not 0 <= self.idle_time < math.inf:
+            raise ValueError(f"idle_time: expected 0 or more seconds, got {self.idle_time:g}")
         self._check_names()
         self._check_schedules()
         if self.sleeps:

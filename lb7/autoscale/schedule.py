@@ -13,9 +13,10 @@ from bisect import bisect_left
 from functools import lru_cache
 from itertools import islice
 from operator import neg
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 _FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("day of the week", 0, 7))
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -53,17 +54,19 @@ class Cron(NamedTuple):
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`start` and `end` are crontab fields ("0 8 * * mon-fri"); while open, `min` and `max` stand for the policy's."""
 
-    start: str
-    end: str
-    timezone: str = "UTC"
-    min: int | None = None
-    max: int | None = None
-    name: str = ""
+    start: Annotated[str, Meta(description="when it opens, as in a crontab: minute hour day month weekday")]
+    end: Annotated[str, Meta(description="when it closes")]
+    timezone: Annotated[str, Meta(description="the clock of the times")] = "UTC"
+    min: Annotated[int | None, Meta(description="the fewest instances while it is open")] = None
+    max: Annotated[int | None, Meta(description="the most instances while it is open")] = None
+    name: Annotated[str, Meta(description="what it is called in answers")] = ""
 
     def __post_init__(self) -> None:
-        read_cron(self.start)
-        read_cron(self.end)
-        zone(self.timezone)
+        for key, read in (("start", read_cron), ("end", read_cron), ("timezone", zone)):
+            try:
+                read(getattr(self, key))
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
         if self.min is None and self.max is None:
             raise ValueError("expected min, max or both")
         if self.min is not None and self.min < 0:

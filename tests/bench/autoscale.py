@@ -3,7 +3,7 @@
     ./dev bench autoscale [--table FILE] [--plot FILE] [--write]
 
 By load and autoscaler: requests that were not served (and of how many), instance-seconds more than needed, changes.
-`--table` writes that as Markdown, `--plot` the course of it as SVG; `--write` renews those of lb7/autoscale/README.md.
+`--table` writes that as Markdown, `--plot` the course of it as SVG; `--write` renews those of the READMEs.
 The figures are the same on every machine.
 """
 
@@ -18,8 +18,9 @@ from tests.bench.autoscale_plot import Panel, picture
 from tests.bench.autoscale_shapes import Shape, shapes
 from tests.bench.autoscale_simulation import CAPACITY, SCALERS, START, TARGET, Outcome, needed, simulate
 
-FOLDER = Path(__file__).resolve().parents[2] / "lb7" / "autoscale"
-README, PLOT = FOLDER / "README.md", FOLDER / "simulation.svg"
+REPOSITORY = Path(__file__).resolve().parents[2]
+FOLDER = REPOSITORY / "lb7" / "autoscale"
+READMES, PLOT = (FOLDER / "README.md", REPOSITORY / "README.md"), FOLDER / "simulation.svg"
 BEGIN, END = "<!-- simulation:begin -->", "<!-- simulation:end -->"
 DRAWN = ("Pharos, every 5 s", "HPA's formula, every 15 s", "marathon-lb-autoscale, every 60 s")
 
@@ -32,7 +33,7 @@ def options(words: Sequence[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="./dev bench autoscale", description="autoscaling simulated")
     parser.add_argument("--table", type=Path, help="write the figures as a Markdown table")
     parser.add_argument("--plot", type=Path, help="write the course as SVG")
-    parser.add_argument("--write", action="store_true", help="renew table and plot of lb7/autoscale/README.md")
+    parser.add_argument("--write", action="store_true", help="renew the READMEs' tables and plot")
     return vars(parser.parse_args(list(words)))
 
 
@@ -45,7 +46,8 @@ def measure(table: Path | None = None, plot: Path | None = None, write: bool = F
     if plot:
         plot.write_text(drawing(loads, outcomes))
     if write:
-        README.write_text(renewed(README.read_text(), markdown(outcomes)))
+        for readme in READMES:
+            readme.write_text(renewed(readme.read_text(), markdown(outcomes)))
         PLOT.write_text(drawing(loads, outcomes))
     return {
         "measurement": "autoscale",

@@ -51,6 +51,8 @@ def apps(draw: st.DrawFn) -> App:
         labels["HAPROXY_DEPLOYMENT_GROUP"] = draw(st.sampled_from(GROUPS))
         labels["HAPROXY_DEPLOYMENT_NEW_INSTANCES"] = "0"
         labels["HAPROXY_DEPLOYMENT_TARGET_INSTANCES"] = draw(st.sampled_from(("1", "3", "x")))
+    if draw(st.booleans()):
+        labels |= {"PHAROS_SCALE_MAX": "3", "PHAROS_SCALE_RPS": "1", "PHAROS_SCALE_MIN": draw(st.sampled_from("01"))}
     ports = draw(st.lists(st.sampled_from((0, 10000, 10000, 10001)), max_size=2))
     return App(
         id=draw(st.sampled_from(NAMES)),

@@ -53,6 +53,7 @@ def test_last_stage_is_no_ones_root_and_has_no_compiler() -> None:
     installed = " ".join(rest for word, rest in instructions()[: stages[1]] if word == "RUN")
     assert "gcc" not in installed
     assert "python3" in installed
+    assert "tzdata" in installed  # of schedules with a time zone
 
 
 def test_what_is_copied_is_let_in() -> None:
@@ -189,7 +190,8 @@ def test_every_alert_says_what_it_is_and_is_tested() -> None:
 def test_every_metric_of_the_alerts_is_described() -> None:
     rules = [rule for group in read_yaml("alerts.yml")["groups"] for rule in group["rules"]]
     used = {name for rule in rules for name in re.findall(r"\bpharos_[a-z0-9_]+", rule["expr"])}
-    readmes = "".join((REPOSITORY / package / "README.md").read_text() for package in ("mesos_dns", "lb4", "lb7"))
+    places = ("mesos_dns", "lb4", "lb7", "lb7/autoscale")
+    readmes = "".join((REPOSITORY / place / "README.md").read_text() for place in places)
     described = set(re.findall(r"^\| `(pharos_\w+)`", readmes, re.MULTILINE))
     assert used
     assert used <= described

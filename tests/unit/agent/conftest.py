@@ -12,11 +12,13 @@ import pytest
 
 
 class Answers:
-    """`paths` says what each path answers: (status, body as bytes or JSON value); `seen` what was asked."""
+    """`paths` says what each path answers: (status, body as bytes or JSON value); `seen` what was asked, `posted` the
+    kinds and values that came with it."""
 
     def __init__(self) -> None:
         self.paths: dict[str, tuple[int, Any]] = {}
         self.seen: list[tuple[str, str | None]] = []
+        self.posted: list[tuple[str | None, Any]] = []
         answers = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -28,6 +30,11 @@ class Answers:
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                answers.posted.append((self.headers["Content-Type"], json.loads(body)))
+                self.do_GET()
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

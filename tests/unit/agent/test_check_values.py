@@ -47,3 +47,22 @@ def test_hosts(host: str, good: bool) -> None:
 )
 def test_zones(name: str, inside: bool) -> None:
     assert check_values.is_inside(name, "mesos") == inside
+
+
+@pytest.mark.parametrize(
+    ("text", "bare", "query", "fault"),
+    [
+        ("http://h:80/", True, False, ""),
+        ("http://h/x", True, False, "expected it, got 'http://h/x'"),
+        ("https://[::1]/x", False, False, ""),
+        ("http://h/x?y=a@b", False, True, ""),
+        ("http://h/x?y", False, False, "expected it, got 'http://h/x?y'"),
+        ("http://u:p@h/?y", False, True, "credentials don't belong here: to a file"),
+        ("http://u@[h", False, False, "expected it"),
+        ("ftp://h", False, False, "expected it, got 'ftp://h'"),
+    ],
+)
+def test_urls(text: str, bare: bool, query: bool, fault: str) -> None:
+    assert check_values.url_fault(text, "expected it", "to a file", bare=bare, query=query) == fault
+    found = list(check_values.url_problem("a.b", text, "expected it", "to a file", bare=bare, query=query))
+    assert [str(problem) for problem in found] == ([f"a.b: {fault}"] if fault else [])

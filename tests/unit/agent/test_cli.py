@@ -12,7 +12,7 @@ import pytest
 from agent import cli
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-NOT_OFFERED = ("top", "scale", "deploy", "rollback", "join", "compare")
+NOT_OFFERED = ("top", "deploy", "rollback", "join", "compare")
 HEAVY = {"aiohttp", "asyncio", "cryptography", "dnslib", "msgspec", "prometheus_client", "ssl", "uvloop"}
 
 
@@ -51,6 +51,11 @@ def pharos(*words: str, code: str = "import sys; from agent.cli import main; sys
         (["vips", "web", "--api", "nonsense"], 2),
         (["status", "--api", "http://127.0.0.1:1", "--admin", "http://127.0.0.1:1"], 1),
         (["resolve", "x", "NOSUCH"], 2),
+        (["scale", "--help"], 0),
+        (["scale", "--admin", "http://127.0.0.1:1"], 1),
+        (["scale", "/web", "3", "--admin", "http://127.0.0.1:1"], 1),
+        (["scale", "/web", "more"], 2),
+        (["import", "marathon-lb-autoscale", "--", "--no-such"], 2),
     ],
 )
 def test_exit_codes(words: list[str], code: int) -> None:
@@ -67,7 +72,7 @@ def test_verbs_without_a_part_behind_them_are_not_offered(verb: str) -> None:
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("words", [["version"], ["status", "--help"], ["tasks", "--help"], ["run", "--help"]])
+@pytest.mark.parametrize("words", [["version"], ["status", "--help"], ["scale", "--help"], ["run", "--help"]])
 def test_a_quick_command_loads_nothing_heavy(words: list[str]) -> None:
     code = (
         "import sys\nfrom agent.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trustme
 
-from agent.client import Access, Client, ClientError, Unreachable
+from agent.client import Access, BadAnswer, Client, ClientError, Unreachable
 
 
 def test_get_decodes_json(answers: Any) -> None:
@@ -72,6 +72,24 @@ def test_answers_that_are_none(answers: Any, status: int, body: bytes, expected:
 def test_another_status_can_be_good(answers: Any) -> None:
     answers.paths["/x"] = (503, {"ready": False})
     assert Client(answers.url).get("/x", good=(200, 503)) == (503, {"ready": False})
+
+
+def test_post_sends_json_and_reads_json(answers: Any, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("abc\n")
+    answers.paths["/x"] = (200, {"paused": True})
+    client = Client(answers.url, Access(str(tmp_path / "token")))
+    assert client.post("/x", {"app": "/ä"}) == (200, {"paused": True})
+    assert answers.seen == [("/x", "Bearer abc")]
+    assert answers.posted == [("application/json", {"app": "/ä"})]
+
+
+def test_what_a_refusal_says(answers: Any) -> None:
+    answers.paths["/x"] = (409, b"409: locked: " + b"y" * 5000)
+    with pytest.raises(BadAnswer, match=r"/x answers 409: locked: y{192}$") as caught:
+        Client(answers.url).post("/x", {})
+    assert caught.value.status == 409
+    assert caught.value.said.startswith("locked: yyy")
+    assert len(caught.value.said) < 2000
 
 
 def test_https_is_verified_with_the_given_authority(tmp_path: Path) -> None:

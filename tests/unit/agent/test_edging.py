@@ -17,6 +17,8 @@ from msgspec import structs
 
 from agent.edging import Edging, listened_elsewhere
 from agent.sections import AdminConfig, Config
+from lb7.autoscale.config import AutoscaleConfig
+from lb7.autoscale.policy import Metric, Policy
 from lb7.config import L7Config
 from mesos_dns.catalog import Catalog
 from mesos_dns.config import ApiConfig, DnsConfig
@@ -70,6 +72,11 @@ class Edge:
         view = self.edging.routes()
         assert view is not None
         return sum(server.down for cluster in view.table().clusters.values() for server in view.marked(cluster).servers)
+
+    def holding(self) -> list[bool]:
+        """Whether requests are held, for each port of an app."""
+        view = self.edging.routes()
+        return [cluster.hold for cluster in view.table().clusters.values()] if view is not None else []
 
     async def answers(self) -> set[str]:
         """What a few requests are answered with; the status of those that fail."""
@@ -278,3 +285,16 @@ def test_where_other_parts_listen() -> None:
     )
     assert set(listened_elsewhere(config)) == {"0.0.0.0:53", "0.0.0.0:853", "127.0.0.1:8123", "127.0.0.1:8124"}
     assert listened_elsewhere(Config()) == ()
+
+
+@pytest.mark.asyncio
+async def test_the_configuration_says_which_apps_may_sleep() -> None:
+    asleep = AutoscaleConfig(apps={"/web": Policy(min=0, max=3, metrics=(Metric(kind="rps", target=1.0),))})
+    async with edge() as made:
+        made.catalog.publish("marathon", Put(APP))
+        await made.edging.open(made.config(), (), asleep)
+        await until(lambda: made.holding() == [True])
+        await made.edging.change(made.config())
+        await until(lambda: made.holding() == [False])
+        await made.edging.change(made.config(), (), asleep)
+        await until(lambda: made.holding() == [True])

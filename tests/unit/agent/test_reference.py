@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 from agent.config import SECTIONS, load_text
-from agent.reference import redacted, reference_markdown, schema
+from agent.reference import redacted, reference_markdown, schema, tables_within
 
 
 def test_schema_has_every_section_with_closed_keys_and_defaults() -> None:
@@ -25,9 +26,17 @@ def test_schema_has_every_section_with_closed_keys_and_defaults() -> None:
 
 def test_reference_has_a_row_for_every_key() -> None:
     text = reference_markdown(SECTIONS)
-    assert [line for line in text.splitlines() if line.startswith("####")] == [f"#### `[{name}]`" for name in SECTIONS]
+    kinds = {
+        heading: kind
+        for name, section in SECTIONS.items()
+        for heading, kind in (
+            (f"[{name}]", section),
+            *((path, inner) for inner, path in tables_within(section, name).items()),
+        )
+    }
+    assert re.findall(r"^#### `(.*)`$", text, re.MULTILINE) == list(kinds)
     rows = [line for line in text.splitlines() if line.startswith("| `")]
-    assert len(rows) == sum(len(kind.__struct_fields__) for kind in SECTIONS.values())
+    assert len(rows) == sum(len(kind.__struct_fields__) for kind in kinds.values())
     assert all(line.count(" | ") == 3 for line in rows)
 
 
@@ -40,6 +49,28 @@ def test_reference_shows_type_limits_default_and_meaning() -> None:
     assert '| `auth` | `none` or `basic` or `iam` | `"none"` |' in text
     assert "| `tcp_clients` | integer from 1 | `10000` |" in text
     assert "| `retry_budget` | number 0 to 1 | `0.2` |" in text
+
+
+def test_reference_of_tables_within_a_section() -> None:
+    assert list(tables_within(SECTIONS["autoscale"], "autoscale").values()) == [
+        "autoscale.apps.ID",
+        "autoscale.apps.ID.metrics",
+        "autoscale.apps.ID.up",
+        "autoscale.apps.ID.up.rates",
+        "autoscale.apps.ID.schedules",
+    ]
+    text = reference_markdown(["autoscale"])
+    assert "| `apps` | table of tables | `{}` |" in text
+    assert "| `max` | integer |  | the most instances |" in text
+    assert '| `idle_time` | duration | `"5m"` |' in text
+
+
+def test_schema_has_tables_within_a_section_and_times_as_text() -> None:
+    parts = schema()["$defs"]
+    assert parts["AutoscaleConfig"]["properties"]["apps"]["additionalProperties"] == {"$ref": "#/$defs/Policy"}
+    assert parts["Policy"]["required"] == ["max"]
+    assert parts["Policy"]["properties"]["idle_time"]["type"] == ["string", "number"]
+    assert parts["Metric"]["properties"]["target"]["type"] == "number"
 
 
 def test_reference_of_the_keys_above_all_sections() -> None:

@@ -1,4 +1,4 @@
-"""The simulation of autoscaling: what it counts, and that the README shows what it gives now."""
+"""The simulation of autoscaling: what it counts, and that the READMEs show what it gives now."""
 
 from __future__ import annotations
 
@@ -61,12 +61,13 @@ def test_a_picture_is_well_formed() -> None:
     assert len(root.findall("{http://www.w3.org/2000/svg}g")) == 3
 
 
-def test_the_readme_shows_what_it_gives_now(tmp_path: Path) -> None:
+def test_the_readmes_show_what_it_gives_now(tmp_path: Path) -> None:
     table, plot = tmp_path / "table.md", tmp_path / "plot.svg"
     found = autoscale.measure(**autoscale.options(["--table", str(table), "--plot", str(plot)]))
     assert set(found["loads"]) == {shape.name for shape in shapes()}
-    text = autoscale.README.read_text()
-    assert autoscale.renewed(text, table.read_text()) == text
+    for readme in autoscale.READMES:
+        text = readme.read_text()
+        assert autoscale.renewed(text, table.read_text()) == text
     assert autoscale.PLOT.read_text() == plot.read_text()
 
 

@@ -71,7 +71,7 @@ def test_of_one_app_only_so_many_are_kept_and_logged(caplog: pytest.LogCaptureFi
 
 def test_every_word_that_is_used_is_explained_and_the_other_way_round() -> None:
     texts: set[str] = set()
-    for module in Path(lb7.__file__).parent.glob("*.py"):
+    for module in Path(lb7.__file__).parent.rglob("*.py"):
         if module.name != "problems.py":
             texts |= {
                 node.value

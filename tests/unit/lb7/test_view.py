@@ -14,7 +14,7 @@ from lb7.labels import read_app
 from lb7.table import RouteTable, Server, TableDelta
 from lb7.view import RouteView
 from mesos_dns.catalog import Catalog
-from mesos_dns.model import Entity, Framework, Health, Put, Sync, Task
+from mesos_dns.model import App, Entity, Framework, Health, Put, Sync, Task
 from tests.fakes.marathon_apps import FRAMEWORK, FollowedTable, app, delta, table_of, task, tasks, view_of
 
 COMPAT = L7Config(compat="marathon-lb")
@@ -138,6 +138,87 @@ def test_health_can_be_ignored() -> None:
     pending = [structs.replace(one, health=Health.PENDING) for one in tasks(WEB)]
     assert servers(table_of(WEB, *pending), "/web:10000") == []
     assert len(servers(table_of(WEB, *pending, config=L7Config(health="ignore")), "/web:10000")) == 2
+
+
+# --- apps that may sleep --------------------------------------------------------------------------
+
+
+def scaled(of: App, low: int = 0) -> App:
+    """With labels of scaling."""
+    values = {"MAX": "3", "RPS": "10", "MIN": str(low)}
+    return structs.replace(
+        of, labels=(*of.labels, *((f"PHAROS_SCALE_{name}", value) for name, value in values.items()))
+    )
+
+
+def holding(table: RouteTable) -> list[str]:
+    return sorted(name for name, cluster in table.clusters.items() if cluster.hold)
+
+
+def test_requests_for_every_port_of_an_app_that_may_sleep_are_held() -> None:
+    two = app("/two", ports=(10002, 10003))
+    table = table_of(scaled(two), WEB, scaled(API, low=1))
+    assert holding(table) == ["/two:10002", "/two:10003"]
+
+
+def test_whether_an_app_may_sleep_changes_with_it() -> None:
+    heard = Heard(view_of(None, WEB, *tasks(WEB)))
+    (told,) = heard.after(scaled(WEB))
+    assert (list(told.clusters), told.hosts, told.listeners) == (["/web:10000"], {}, {})
+    assert holding(heard.table) == ["/web:10000"]
+    (told,) = heard.after(WEB)
+    assert holding(heard.table) == []
+    heard.after(scaled(WEB))
+    heard.after(gone=(scaled(WEB),))
+    heard.after(WEB)
+    assert holding(heard.table) == []
+
+
+def test_an_app_that_sleeps_keeps_what_is_its_own() -> None:
+    late = app("/late", {"0_VHOST": "a.b"}, ports=(10005,), changed=2.0)
+    asleep = structs.replace(WEB, instances=0)
+    routes = [rule.cluster for rule in table_of(asleep, late).hosts["http", "a.b"].routes]
+    assert routes == ["/late:10005"]
+    routes = [rule.cluster for rule in table_of(scaled(asleep), late).hosts["http", "a.b"].routes]
+    assert routes == ["/web:10000"]
+
+
+def test_a_group_is_held_for_if_one_of_it_may_sleep() -> None:
+    members = [app(f"/{name}", {"DEPLOYMENT_GROUP": "group"}) for name in ("blue", "green")]
+    assert holding(table_of(*members)) == []
+    assert holding(table_of(members[0], scaled(members[1]))) == ["/group:10000"]
+
+
+def test_with_compat_an_app_that_sleeps_is_there_without_a_server() -> None:
+    table = table_of(scaled(WEB), API, config=COMPAT)
+    assert table.clusters.keys() == {"/web:10000"}
+    assert holding(table) == ["/web:10000"]
+    assert table.hosts.keys() >= {("http", "a.b")}
+
+
+def test_who_may_sleep_can_be_told_otherwise() -> None:
+    view = RouteView(L7Config(), certificates=True, sleeps=lambda of: of.id == "/api")
+    view.apply(delta(scaled(WEB), API))
+    view.flush()
+    assert holding(view.table) == ["/api:10001"]
+    view.reconfigure(L7Config(), certificates=True)
+    view.flush()
+    assert holding(view.table) == ["/api:10001"]
+    view.reconfigure(L7Config(), certificates=True, sleeps=lambda of: of.id == "/web")
+    view.flush()
+    assert holding(view.table) == ["/web:10000"]
+
+
+def test_a_fault_in_telling_who_may_sleep_costs_no_route(caplog: pytest.LogCaptureFixture) -> None:
+    def sleeps(of: App) -> bool:
+        raise RuntimeError(of.id)
+
+    view = RouteView(L7Config(), certificates=True, sleeps=sleeps)
+    view.apply(delta(WEB))
+    view.flush()
+    assert view.table.clusters.keys() == {"/web:10000"}
+    assert view.faults == 1
+    assert "may sleep" in caplog.text
 
 
 # --- marathon-lb's rules --------------------------------------------------------------------------

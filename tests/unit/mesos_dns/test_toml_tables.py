@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from mesos_dns.config import Duration
+from mesos_dns.config import Duration, Seconds
 from mesos_dns.toml_tables import MAX_BYTES, MAX_DEPTH, Problem, TableReader, TomlError, decode, parse, read, shown
 
 
@@ -149,3 +149,63 @@ def test_long_values_and_keys_are_shortened() -> None:
     found = reading(f"part.{'k' * 10_000} = 1\nwait = '{'x' * 10_000}'\nparts = [{{ kind = '{'x' * 10_000}' }}]")[1]
     assert len(found) == 3
     assert all(len(line) < 600 for line in found)
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A struct that has a required key and checks itself."""
+
+    size: int
+    wait: Annotated[Seconds, Meta(description="a time")] = 1.0
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size: expected 1 or more, got {self.size}")
+        if self.wait > 60:
+            raise ValueError("expected less patience")
+
+
+class Steps(msgspec.Struct):
+    """Where such ones may stand."""
+
+    first: Step = Step(7, 5.0)
+    others: tuple[Step, ...] = ()
+    named: dict[str, Step] = {}
+
+
+def stepping(text: str) -> tuple[Steps, list[str]]:
+    found: list[Problem] = []
+    steps = TableReader(found).struct(Steps, parse(text, "f"))
+    return steps, [str(problem) for problem in found]
+
+
+def test_required_keys_and_seconds() -> None:
+    steps, found = stepping("others = [{ size = 1 }, { size = 2, wait = '1m' }]\nnamed.a = { size = 3, wait = 2 }")
+    assert found == []
+    assert steps == Steps(others=(Step(1), Step(2, 60.0)), named={"a": Step(3, 2.0)})
+    assert type(steps.others[1].wait) is float
+
+
+def test_what_a_table_leaves_out_is_as_in_the_default() -> None:
+    assert stepping("first = { size = 1 }") == (Steps(first=Step(1, 5.0)), [])
+    assert stepping("first = { wait = 1 }") == (Steps(first=Step(7, 1.0)), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("named.a = {}", "named.a.size: expected this key, got none"),
+        ("named.'/a' = { size = 0 }", 'named."/a".size: expected 1 or more, got 0'),
+        ("named.a = { size = 1, wait = 61 }", "named.a: expected less patience"),
+        ("named.a = 5", "named.a: expected a table, got `int`"),
+        ("others = [{ size = 1 }, { size = 'x' }]", "others[1].size: expected `int`, got `str`"),
+        ("others = [{ size = 0, sise = 1 }]", "others[0].sise: unknown key; did you mean 'size'?"),
+        (
+            "first = { wait = '5x' }",
+            'first.wait: expected a duration such as "500ms", "10s" or "15m", got \'5x\'',
+        ),
+    ],
+)
+def test_one_that_checks_itself_is_taken_whole_or_not_at_all(text: str, expected: str) -> None:
+    steps, found = stepping(text)
+    assert found == [expected]
+    assert steps == Steps()

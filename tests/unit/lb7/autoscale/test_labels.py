@@ -149,4 +149,4 @@ def test_too_many_labels_are_not_looked_at() -> None:
 
 
 def test_words_of_problems_are_explained() -> None:
-    assert set(REASONS) == {"scale-policy", "scale-label"}
+    assert set(REASONS) == {"scale-policy", "scale-label", "scale-limit"}

@@ -59,7 +59,8 @@ def test_kinds_have_their_types() -> None:
         ({"up": {"window": 0, "rates": [{"type": "percent", "value": 0, "period": 15}]}}, "value: expected 1 or more"),
         ({"up": {"window": 0, "rates": [{"type": "percent", "value": 1, "period": 0}]}}, "period: expected 1 to 1800"),
         ({"schedules": [{"start": "0 8 * * *", "end": "0 9 * * *", "min": 11}]}, "schedules: expected min up to max"),
-        ({"max_age": 0}, "max_age, idle_time: expected seconds"),
+        ({"max_age": 0}, "max_age: expected more than 0 seconds, got 0"),
+        ({"idle_time": -1}, "idle_time: expected 0 or more seconds, got -1"),
         ({"idel_time": 3}, "unknown field `idel_time`"),
     ],
 )
