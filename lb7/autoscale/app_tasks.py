@@ -41,15 +41,13 @@ class AppTasks:
         """Hold the tasks of this app ready no longer."""
         self._kept.pop(app, None)
 
-    def refilter(self, filtered: bool) -> Iterable[Key]:
-        """Go by health from now on, or no longer; the kept apps, whose tasks may be others now."""
-        if filtered == self._filtered:
-            return ()
-        self._filtered = filtered
-        kept, self._kept = self._kept, {}
-        for app in kept:
-            self.keep(app)
-        return kept
+    def refilter(self, filtered: bool) -> None:
+        """Go by health from now on, or no longer."""
+        if filtered != self._filtered:
+            self._filtered = filtered
+            kept, self._kept = self._kept, {}
+            for app in kept:
+                self.keep(app)
 
     def of(self, app: Key) -> tuple[AppTask, ...]:
         """The tasks of a kept app, in the order of their ids."""

@@ -102,7 +102,7 @@ class ScaledApps:
         """Go by another configuration; labels that were read are not read again."""
         regroup = compat != self._compat
         self._config, self._compat = config, compat
-        self._mark(self._tasks.refilter(health == "exclude-unhealthy"))
+        self._tasks.refilter(health == "exclude-unhealthy")
         for key, known in list(self._known.items()):
             if regroup:
                 self._set_app(key, known.app)

@@ -78,9 +78,8 @@ def test_health(health: Health, of_mesos: Health, ready: bool) -> None:
     tasks = kept()
     take(tasks, structs.replace(OVERLAY, health=health), structs.replace(TASK, health=of_mesos))
     assert [task.ready for task in tasks.of(APP)] == [ready]
-    assert list(tasks.refilter(False)) == [APP]
+    tasks.refilter(False)
     assert [task.ready for task in tasks.of(APP)] == [True]
-    assert list(tasks.refilter(False)) == []
 
 
 def test_one_that_mesos_dropped_is_no_more_as_long_as_mesos_is_followed() -> None:
@@ -90,6 +89,15 @@ def test_one_that_mesos_dropped_is_no_more_as_long_as_mesos_is_followed() -> Non
     assert tasks.of(APP) == ()
     assert list(tasks.take(FRAMEWORK.key, None)) == [APP]
     assert [task.node_id for task in tasks.of(APP)] == [""]
+
+
+def test_one_that_mesos_dropped_and_marathon_too_may_come_again() -> None:
+    tasks = kept()
+    take(tasks, FRAMEWORK, OVERLAY, TASK)
+    assert list(tasks.take(TASK.key, None)) == [APP]
+    assert list(tasks.take(OVERLAY.key, None)) == [APP]
+    take(tasks, OVERLAY)
+    assert [task.id for task in tasks.of(APP)] == ["t1"]
 
 
 def test_one_that_goes_or_is_of_another_app() -> None:

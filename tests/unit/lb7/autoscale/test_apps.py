@@ -92,6 +92,7 @@ def test_other_members_of_a_deployment_group() -> None:
     apps.reconfigure(AutoscaleConfig(), compat=True)
     assert apps.apps[blue.key].group == ()  # "web" and "/shop/web" are two groups there
     apps.reconfigure(AutoscaleConfig())
+    assert apps.apps[blue.key].group == (green.key,)
     drop(apps, green.key)
     assert apps.apps[blue.key].group == ()
 
