@@ -301,16 +301,28 @@ class MarathonClient:
                     base + path,
                     headers=headers,
                     data=body,
+                    middlewares=() if body is None else (_once,),
                     allow_redirects=False,
                     ssl=self._tls if self._tls is not None else True,
                 )
-        except TimeoutError:
+        except TimeoutError as error:
             self._hosts.again(urlsplit(base).hostname or "")
-            raise MarathonError("connect", f"{base}{path}: no answer within {limit:g} s") from None
+            unsent = isinstance(error, aiohttp.ConnectionTimeoutError)
+            raise MarathonError("connect", f"{base}{path}: no answer within {limit:g} s", unsent=unsent) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             self._hosts.again(urlsplit(base).hostname or "")
             unsent = isinstance(error, aiohttp.ClientConnectorError | ValueError)
             raise MarathonError("connect", f"{base}{path}: {reason(error)}", unsent=unsent) from None
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Send a change once: aiohttp would send a PUT again when its connection broke, though it may be carried out."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise  # nothing was sent, and nothing will be
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(reason(error)) from None
 
 
 async def _refused(response: aiohttp.ClientResponse, base: str, path: str) -> MarathonError:

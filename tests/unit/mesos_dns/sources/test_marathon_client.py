@@ -238,3 +238,13 @@ async def test_what_surely_was_not_sent() -> None:
                 await asking.read(base, "/v2/x", **CHANGE)
             found.append((error.value.kind, error.value.unsent))
     assert found == [("redirect", True), ("connect", False), ("connect", True)]
+
+
+@pytest.mark.asyncio
+async def test_a_change_is_sent_once_even_where_a_connection_breaks() -> None:
+    async with Page({"text": "{}"}) as page, client(page.base) as asking:
+        await asking.read(page.base, "/v2/x")
+        with pytest.raises(MarathonError) as error:
+            await asking.read(page.base, "/v2/x", **(CHANGE | {"method": "PUT"}))
+    assert (error.value.kind, error.value.unsent) == ("connect", False)
+    assert [method for method, *_ in page.seen] == ["GET", "PUT"]
