@@ -206,7 +206,7 @@ class MarathonActor:
         """Marathon, or something before it, did not do it."""
         refusal = read_refusal(body)
         if status == 409:
-            # It may be our own change that has the app: a connection that broke makes the request be sent again.
+            # It may be our own change that has the app: a proxy on the way may send again what it got no answer to.
             told = await peer.app(app)
             if told is not None and change.happened(told):
                 return change.done(told, told.deployments[0] if told.deployments else "")

@@ -5,6 +5,7 @@ All read functions raise ValueError with what does not fit.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any, NoReturn, TypeVar
 
@@ -118,13 +119,21 @@ class _Queued(msgspec.Struct):
 
 
 class _Queue(msgspec.Struct):
-    queue: list[_Queued]
+    queue: list[msgspec.Raw]
 
 
 def read_queue(body: bytes) -> dict[str, float]:
-    """The answer to GET /v2/queue: seconds until more is launched, by the id of each app that waits for a while."""
-    found = {one.app.id: one.delay.time_left_seconds for one in _decoded(body, _Queue).queue if one.app and one.delay}
-    return {name: seconds for name, seconds in found.items() if 0 < seconds < math.inf}
+    """The answer to GET /v2/queue: seconds until more is launched, by the id of each app that waits for a while.
+
+    An entry that can't be read costs nobody but itself.
+    """
+    found = {}
+    for entry in _decoded(body, _Queue).queue:
+        with contextlib.suppress(ValueError):
+            one = _decoded(entry, _Queued)
+            if one.app and one.delay and 0 < one.delay.time_left_seconds < math.inf:
+                found[one.app.id] = one.delay.time_left_seconds
+    return found
 
 
 def read_deployments(body: bytes) -> frozenset[str]:
@@ -180,7 +189,7 @@ def read_refusal(body: bytes) -> Refusal:
         return Refusal(repr(body[:MAX_REFUSAL].decode("utf-8", "replace")))
 
 
-def _decoded(body: bytes, kind: type[_T]) -> _T:
+def _decoded(body: bytes | msgspec.Raw, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -7,7 +7,8 @@ and requests wait for it, it is cancelled.
 
     no instance was started for it ─▶ Marathon's number alone
     no edge knows the victims      ─▶ a short wait (nodes hear of it too), then removed
-    an edge does not answer        ─▶ drain_timeout, then removed
+    an edge does not answer, or
+    there is none that could       ─▶ drain_timeout, then removed (virtual IPs drain as well)
 
 Once Marathon was asked to kill them the marks stay until they expire: who is about to be killed is not sent to again.
 """
@@ -32,7 +33,9 @@ from mesos_dns.model import App, Key
 log = logging.getLogger(__name__)
 
 POLL = 1.0
-"""Seconds between two looks at how busy the victims are."""
+"""Seconds between the first looks at how busy the victims are; later ones are up to SLOWEST times as far apart."""
+
+SLOWER, SLOWEST = 1.5, 5.0
 
 SETTLE = 2.0
 """Seconds that a mark gets at least to reach edges and nodes, where no edge tells that it has."""
@@ -137,7 +140,8 @@ class Shrink:
     async def _drain(self, app: ScaledApp, chosen: Sequence[str], after: int, still: Callable[[], bool]) -> None:
         """Mark the victims and wait until they are idle. Raises _Called, CoordinatorLost; then no mark is left."""
         loop = asyncio.get_running_loop()
-        limit = self.drain_timeout
+        limit, pause = self.drain_timeout, self._poll
+        idle = frozenset(task.id for task in app.tasks if not task.ready)
         until = self._clock() + limit
         self._progress[app.key] = Progress("draining", len(chosen), 0, until)
         try:
@@ -149,9 +153,10 @@ class Shrink:
                 self._progress[app.key] = Progress("draining", len(chosen), busy, until)
                 self._check(app, after, still)
                 waited = loop.time() - began
-                if waited >= limit or (not busy and _noticed(loads, chosen, waited >= self._settle)):
+                if waited >= limit or (not busy and _noticed(loads, chosen, idle, waited >= self._settle)):
                     return
-                await asyncio.sleep(min(self._poll, max(limit - waited, 0.0)))
+                await asyncio.sleep(min(pause, limit - waited))
+                pause = min(pause * SLOWER, self._poll * SLOWEST)
         except BaseException:
             await self._clear(app)
             raise
@@ -186,8 +191,9 @@ def _busy(loads: Loads, chosen: Iterable[str]) -> int:
     return sum(loads.active.get(name, 0) for name in chosen)
 
 
-def _noticed(loads: Loads, chosen: Iterable[str], settled: bool) -> bool:
-    """Whether no edge sends the victims anything new: each says so, or has none of them (and had time to hear)."""
+def _noticed(loads: Loads, chosen: Iterable[str], idle: frozenset[str], settled: bool) -> bool:
+    """Whether no edge sends the victims anything new: each says so, or had time to hear and has no such server, or one
+    of a task that does not serve (which edges may tell as down, whether it drains or not)."""
     if not loads.complete:
         return False
-    return all(name in loads.draining or (settled and name not in loads.active) for name in chosen)
+    return all(name in loads.draining or (settled and (name not in loads.active or name in idle)) for name in chosen)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from lb7.autoscale.changes import Scale
+from lb7.autoscale.marathon import MarathonActor
 from lb7.autoscale.marathon_told import ToldApp
 from lb7.autoscale.outcome import Outcome
 from mesos_dns.config import Duration
@@ -126,6 +127,35 @@ async def test_a_lost_answer_is_looked_after_and_nothing_is_sent_twice(fault: st
         assert not set(victims) & set(running(marathon))
         assert (await acting.resize(entity(marathon), cpus=0.5)).result == "done"
         assert marathon.simulated("/web").definition.cpus == 0.5
+        assert changes(marathon) == ["PUT /v2/apps/web", "POST /v2/tasks/delete", "PUT /v2/apps/web"]
+
+
+async def test_several_that_ask_for_the_same_at_a_time_get_it_once() -> None:
+    async with Marathons(app("/web", 3, env={"SIMULATE_HEALTH": "false"}), WEB | {"id": "/b"}) as marathon:
+        acting = actor_of(marathon)
+        found = await asyncio.gather(*(acting.scale(entity(marathon), 3, 4) for _ in range(5)))
+        assert [(outcome.result, outcome.instances) for outcome in found] == [("done", 4)] * 5
+        assert len({outcome.deployment for outcome in found}) == 1
+        tasks = running(marathon, "/b")
+        found = await asyncio.gather(*(acting.remove(entity(marathon, "/b"), 3, tasks[1:]) for _ in range(5)))
+        assert [(outcome.result, outcome.instances) for outcome in found] == [("done", 1)] * 5
+        await until(lambda: running(marathon, "/b") == tasks[:1])
+
+
+async def test_a_leader_that_dies_when_it_has_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Marathons(WEB, count=2) as marathon:
+        marathon.faults.unanswered = True
+        look = MarathonActor._look_again
+
+        async def dead(*given: Any) -> Outcome:
+            marathon.faults.clear()
+            await marathon.instances.fail_over(to=1, dead=True)
+            return await look(*given)
+
+        monkeypatch.setattr(MarathonActor, "_look_again", dead)
+        outcome = await actor_of(marathon).scale(entity(marathon), 3, 5)
+        assert (outcome.result, outcome.instances) == ("done", 5)
+        assert changes(marathon) == ["PUT /v2/apps/web"]
 
 
 async def test_a_change_that_may_still_come_is_uncertain() -> None:

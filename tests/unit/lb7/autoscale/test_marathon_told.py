@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lb7.autoscale.marathon_told import (
+    MAX_REFUSAL,
     Accepted,
     ToldApp,
     read_accepted,
@@ -16,6 +20,13 @@ from lb7.autoscale.marathon_told import (
     read_framework,
     read_queue,
     read_refusal,
+)
+
+NAMES = st.sampled_from(["app", "id", "instances", "tasks", "deployments", "queue", "delay", "message", "details"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
 )
 
 
@@ -84,6 +95,14 @@ def test_what_is_no_app(body: bytes) -> None:
         read_app(body)
 
 
+@given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
+def test_whatever_comes_is_read_or_refused(body: bytes) -> None:
+    for read in (read_app, read_queue, read_deployments, read_framework, read_accepted):
+        with contextlib.suppress(ValueError):
+            read(body)
+    assert len(read_refusal(body).text) <= MAX_REFUSAL + 2
+
+
 def test_the_queue() -> None:
     waiting = [
         {"app": {"id": "/a"}, "delay": {"timeLeftSeconds": 12, "overdue": False}},
@@ -91,6 +110,8 @@ def test_the_queue() -> None:
         {"app": {"id": "/c"}, "delay": {"timeLeftSeconds": -5, "overdue": True}},
         {"pod": {"id": "/p"}, "delay": {"timeLeftSeconds": 9}},
         {"app": {"id": "/d"}},
+        {"app": {"id": "/e"}, "delay": {"timeLeftSeconds": "soon"}},
+        7,
     ]
     assert read_queue(json.dumps({"queue": waiting}).encode()) == {"/a": 12}
     with pytest.raises(ValueError):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from lb7.autoscale.outcome import Outcome
@@ -176,6 +177,15 @@ async def test_an_app_that_no_edge_has_is_simply_removed_after_a_moment() -> Non
     assert actor.asked == []
     assert (await shrinking(actor, edges, Marks(edges), settle=0.05).run(scaled(*"ab"), 2, 0, always)).result == "done"
     assert actor.asked == [("remove", 2, "b", "a")]
+
+
+async def test_a_task_that_does_not_serve_is_not_waited_for_though_an_edge_calls_it_down() -> None:
+    edges = Edges({"a": 0, "b": 0}, deaf=True)
+    actor = Actor()
+    broken = AppTask("a", ready=False)
+    web = msgspec.structs.replace(scaled("b"), tasks=(broken, *scaled("b").tasks))
+    assert (await shrinking(actor, edges, Marks(edges)).run(web, 2, 1, always)).result == "done"
+    assert actor.asked == [("remove", 2, "a")]
 
 
 async def test_instances_that_were_never_started_go_first() -> None:
