@@ -74,7 +74,8 @@ class MarathonActor:
         self._config = config
         self._urls = urls
         self._hosts = hosts
-        self._auth = authenticator(config)
+        # A login is kept from one change to the next; what only is a file is read for each.
+        self._auth = authenticator(config) if config.auth == "iam" else None
         self._patience = patience
         self._looks = tuple(looks)
         self._dice = dice or random.Random()
