@@ -9,6 +9,7 @@ unreachableStrategy "disabled").
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import Coroutine
@@ -56,6 +57,7 @@ class Marathon:
         self._agents_list: list[Agent] = []
         self._next_service_port = marathon_apps.FIRST_SERVICE_PORT
         self._supervised: set[str] = set()
+        self._held_back: dict[str, float] = {}
         self._versions = 0
         cluster.schedulers.append(self._on_status)
 
@@ -150,10 +152,27 @@ class Marathon:
             self.set_health(instance, app.wants_healthy)
         return task
 
+    def hold_back(self, app_id: str, seconds: float) -> None:
+        """Launch no instance of an app for so long, as after failed starts; 0: at once again."""
+        self._held_back[app_id] = asyncio.get_running_loop().time() + seconds
+        self._wake()
+
+    def delay(self, app_id: str) -> float:
+        """Seconds until instances of an app are launched again."""
+        until = self._held_back.get(app_id)
+        return 0.0 if until is None else max(0.0, until - asyncio.get_running_loop().time())
+
+    async def _until_launched(self, app_id: str) -> None:
+        while (delay := self.delay(app_id)) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self.change()
+
     async def start(self, app: App) -> None:
         """One more instance, at the pace of the simulation and with its server. Raises NoAgent, OSError."""
         app.starting += 1
         try:
+            await self._until_launched(app.definition.id)
             task = await self._launch(app, self.pick_agent())
         finally:
             app.starting -= 1

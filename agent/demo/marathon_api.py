@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -138,15 +139,16 @@ class MarathonApi:
     async def _queue(self, request: web.Request) -> web.Response:
         waiting = []
         for app in self.marathon.apps.values():
-            count = app.definition.instances - sum(map(app.ready, app.instances.values()))
+            count = app.definition.instances - len(app.instances)
             if count > 0:
-                delay = {"timeLeftSeconds": 0, "overdue": True}
+                left = math.ceil(self.marathon.delay(app.definition.id))
+                delay = {"timeLeftSeconds": left, "overdue": not left}
                 app_ = app_json(app, self.marathon.of_app(app.definition.id), tasks=False)
                 waiting.append({"app": app_, "count": count, "delay": delay, "role": "*"})
         return _json({"queue": waiting})
 
     async def _no_delay(self, request: web.Request) -> web.Response:
-        self._known(request.match_info["app"])
+        self.marathon.hold_back(self._known(request.match_info["app"]).definition.id, 0)
         return web.Response(status=204)
 
     # Tasks
@@ -175,12 +177,12 @@ class MarathonApi:
         if _flag(request, "scale"):
             for app_id in {app.definition.id for app, _ in victims}:
                 app = self.marathon.apps[app_id]
-                count = sum(owner is app for owner, _ in victims)
-                doomed = {instance.task.id for owner, instance in victims if owner is app}
-                app.instances = dict(sorted(app.instances.items(), key=lambda item: item[0] in doomed))
+                doomed = [instance for owner, instance in victims if owner is app]
+                count = sum(instance.task.state != "TASK_KILLING" for instance in doomed)
                 change = {"instances": max(0, app.definition.instances - count)}
-                deployment = self.marathon.update(app, change, force=_flag(request, "force"))
-            return _json(_result(deployment) if deployment else {"tasks": []})
+                ids = frozenset(instance.task.id for instance in doomed)
+                deployment = self.marathon.update(app, change, force=_flag(request, "force"), victims=ids)
+            return _deployed(deployment) if deployment else _json({"tasks": []})
         for _, instance in victims:
             self.marathon.spawn(self.marathon.kill(instance.task))
         return _json({"tasks": shown})
@@ -195,7 +197,7 @@ class MarathonApi:
         if deployment is None:
             return _message(404, f"DeploymentPlan {request.match_info['id']} does not exist")
         rollback = self.marathon.cancel(deployment, force=_flag(request, "force"))
-        return web.Response(status=202) if rollback is None else _json(_result(rollback))
+        return web.Response(status=202) if rollback is None else _deployed(rollback)
 
     # Apps
 
@@ -232,7 +234,7 @@ class MarathonApi:
         if path.endswith("/restart") and request.method == "POST":
             app = self._known(path.removesuffix("/restart"))
             deployment = self.marathon.update(app, {}, force=_flag(request, "force"), restart=True)
-            return _json(_result(deployment))
+            return _deployed(deployment)
         if path.endswith("/versions"):
             return _json({"versions": [self._known(path.removesuffix("/versions")).version]})
         if path.endswith("/tasks") or rest.startswith("/"):
@@ -265,14 +267,16 @@ class MarathonApi:
         change["id"] = app_id
         app = self.marathon.apps.get(app_id)
         if app is None:
+            if not change.keys() & {"cmd", "args", "container"}:
+                raise BadApp("AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.")
             deployment = self.marathon.create(change)
         else:
             partial = request.query.get("partialUpdate", "true").lower() != "false"
             deployment = self.marathon.update(app, change, force=_flag(request, "force"), partial=partial)
-        return _json(_result(deployment), status=201 if app is None else 200)
+        return _deployed(deployment, status=201 if app is None else 200)
 
     async def _delete(self, request: web.Request, app_id: str) -> web.Response:
-        return _json(_result(self.marathon.remove(self._known(app_id), force=_flag(request, "force"))))
+        return _deployed(self.marathon.remove(self._known(app_id), force=_flag(request, "force")))
 
     def _known(self, name: str) -> App:
         app = self.marathon.apps.get("/" + name.strip("/"))
@@ -317,8 +321,10 @@ def _message(status: int, text: str) -> web.Response:
     return _json({"message": text}, status=status)
 
 
-def _result(deployment: Deployment) -> Json:
-    return {"version": deployment.version, "deploymentId": deployment.id}
+def _deployed(deployment: Deployment, status: int = 200) -> web.Response:
+    """A change that was accepted."""
+    shown = {"version": deployment.version, "deploymentId": deployment.id}
+    return _json(shown, status=status, headers={"Marathon-Deployment-Id": deployment.id})
 
 
 def _selected(app: App, selector: str) -> bool:

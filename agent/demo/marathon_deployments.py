@@ -35,6 +35,7 @@ class Deployment:
     app_id: str
     action: str
     before: Json | None
+    victims: frozenset[str] = frozenset()
     work: asyncio.Task[None] | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -79,16 +80,28 @@ class DeployingMarathon(Marathon):
         """A new app. Raises BadApp, Locked."""
         app = self.new_app(raw)
         deployment = self._begin(app.definition.id, "StartApplication", None, force=False)
+        deployment.version = app.version
         self.apps[app.definition.id] = app
         return self._run(deployment, app)
 
     def update(
-        self, old: App, change: Json, *, force: bool = False, restart: bool = False, partial: bool = True
+        self,
+        old: App,
+        change: Json,
+        *,
+        force: bool = False,
+        restart: bool = False,
+        partial: bool = True,
+        victims: frozenset[str] = frozenset(),
     ) -> Deployment:
-        """An update: scales, or replaces the tasks when more than the number changes. Raises BadApp, Locked."""
+        """An update: scales, or replaces the tasks when more than the number changes. Raises BadApp, Locked.
+
+        `victims`: these tasks are killed first of all.
+        """
         new, replaces = self.changed_app(old, change, partial=partial)
         action = "RestartApplication" if replaces or restart else "ScaleApplication"
         deployment = self._begin(old.definition.id, action, new.previous, force=force)
+        deployment.victims, deployment.version = victims, new.version
         new.starting = old.starting
         self.apps[new.definition.id] = new
         for task_id in new.instances:
@@ -141,13 +154,14 @@ class DeployingMarathon(Marathon):
         elif deployment.action == "RestartApplication":
             await self._replace_old(app)
         else:
-            await self._reach_size(app)
+            await self._reach_size(app, deployment.victims)
         self._forget(deployment, cancel=False)
         self._publish("deployment_step_success", deployment)
         self._publish("deployment_success", deployment)
 
-    async def _reach_size(self, app: App) -> None:
-        """As many instances as asked for, all ready; the youngest go first."""
+    async def _reach_size(self, app: App, victims: frozenset[str]) -> None:
+        """As many instances as asked for, all ready; the victims go first, then the youngest."""
+        await self._kill([instance.task for name, instance in app.instances.items() if name in victims])
         extra = list(app.instances.values())[app.definition.instances :]
         await self._kill([instance.task for instance in extra])
         await self._start(app, app.definition.instances - len(app.instances) - app.starting)

@@ -37,6 +37,9 @@ class MarathonFaults:
     forbidden     this path answers 403, as to a login that may not see an app
     silent        open streams get neither events nor keep-alives any more (the events are lost)
     mute          open streams get keep-alives only (the events are lost)
+    unanswered    changes are carried out, and their connections end without an answer
+    mumbled       changes are carried out, and answered with a page that is no JSON
+    write_status  this status for every change, none of which is carried out (0: off)
     """
 
     unavailable: bool = False
@@ -52,6 +55,9 @@ class MarathonFaults:
     forbidden: str = ""
     silent: bool = False
     mute: bool = False
+    unanswered: bool = False
+    mumbled: bool = False
+    write_status: int = 0
 
     def clear(self) -> None:
         """All faults off."""

@@ -90,7 +90,14 @@ class Gate:
             return web.Response(status=503, text=NO_LEADER)
         if leader is not self._instance and request.path != "/ping":
             return await self._to_leader(request, leader)
+        writes = request.method not in ("GET", "HEAD")
+        if writes and faults.write_status:
+            return web.Response(status=faults.write_status, text="<html>the gateway says no</html>")
         answer = await handler(request)
+        if writes and faults.unanswered and request.transport is not None:
+            request.transport.close()
+        if writes and faults.mumbled:
+            return web.Response(text="<html>done</html>")
         if isinstance(answer, web.Response):
             answer.headers[LEADER] = leader.url
             return await self._spoilt(request, answer)

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -33,6 +33,8 @@ MAX_SMALL = 1 << 20
 
 EVENT_STREAM = "text/event-stream"
 JSON = "application/json"
+SUCCESS = frozenset({200})
+"""Statuses of an answer to a question."""
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -40,14 +42,18 @@ _PORTS = {"http": 80, "https": 443}
 class MarathonError(Exception):
     """A request to Marathon failed; `kind` is the counter it goes to, `status` the HTTP status or 0.
 
-    `does_not_exist`: it is Marathon itself that says that there is no such thing, not a proxy before it.
+    `does_not_exist`: it is Marathon itself that says that there is no such thing, not a proxy before it. `unsent`: the
+    request surely was not carried out, since nothing reached a Marathon, or only one that sent us elsewhere.
     """
 
-    def __init__(self, kind: str, text: str, status: int = 0, *, does_not_exist: bool = False) -> None:
+    def __init__(
+        self, kind: str, text: str, status: int = 0, *, does_not_exist: bool = False, unsent: bool = False
+    ) -> None:
         super().__init__(text)
         self.kind = kind
         self.status = status
         self.does_not_exist = does_not_exist
+        self.unsent = unsent
 
 
 class _Leader(msgspec.Struct):
@@ -91,24 +97,28 @@ def redirected(base: str, path: str, location: str) -> str:
         bare = bare.removesuffix(asked)
     elif urlsplit(bare).path not in ("", "/"):
         raise MarathonError(
-            "redirect", f"{base}{asked} redirects to {location[:200]!r}, which is another resource", 302
+            "redirect",
+            f"{base}{asked} redirects to {location[:200]!r}, which is another resource",
+            302,
+            unsent=True,
         )
     try:
         found = base_url(bare)
     except ValueError:
         raise MarathonError(
-            "redirect", f"{base} redirects to {location[:200]!r}, which is no URL of Marathon", 302
+            "redirect", f"{base} redirects to {location[:200]!r}, which is no URL of Marathon", 302, unsent=True
         ) from None
     if scheme == "https" and not found.startswith("https:"):
-        raise MarathonError("redirect", f"{base} redirects from https to {location[:200]!r}; refused", 302)
+        raise MarathonError("redirect", f"{base} redirects from https to {location[:200]!r}; refused", 302, unsent=True)
     return found
 
 
 class Answer:
-    """An answer of status 200: where it came from, which leader it names, its body in pieces as they arrive."""
+    """An answer: where it came from, its status, which leader it names, its body in pieces as they arrive."""
 
     def __init__(self, response: aiohttp.ClientResponse, base: str, counters: SourceCounters) -> None:
         self.base = base
+        self.status = response.status
         self.leader = response.headers.get("X-Marathon-Leader", "")
         self.content_type = response.content_type
         self._response = response
@@ -165,19 +175,28 @@ class MarathonClient:
 
     @contextlib.asynccontextmanager
     async def request(
-        self, base: str, path: str, *, method: str = "GET", accept: str = JSON, patience: float = 0.0
+        self,
+        base: str,
+        path: str,
+        *,
+        method: str = "GET",
+        accept: str = JSON,
+        patience: float = 0.0,
+        body: bytes | None = None,
+        statuses: Collection[int] = SUCCESS,
     ) -> AsyncIterator[Answer]:
-        """Ask, following redirects. Raises MarathonError unless the answer is a 200.
+        """Ask, following redirects. Raises MarathonError unless the answer's status is one of `statuses`.
 
-        `patience`: seconds that the head of the answer may take beyond [marathon] connect_timeout.
+        `patience`: seconds that the head of the answer may take beyond [marathon] connect_timeout. `body` is JSON; a
+        redirect takes it along, since who redirects has not looked at it (but not a 303: that one has).
         """
         for _ in range(MAX_HOPS + 1):
-            response = await self._send(base, path, method, accept, patience)
+            response = await self._send(base, path, method, accept, patience, body)
             try:
-                if response.status in (301, 302, 303, 307, 308):
+                if response.status in (301, 302, 307, 308) or (response.status == 303 and body is None):
                     base = await self._followed(base, path, response.headers.get("Location", ""))
                     continue
-                if response.status != 200:
+                if response.status not in statuses:
                     raise await _refused(response, base, path)
                 if response.headers.get("Content-Encoding", "identity") != "identity":
                     raise MarathonError("document", f"{base}{path}: compressed although that was not asked for", 200)
@@ -185,14 +204,27 @@ class MarathonClient:
                 return
             finally:
                 response.close()
-        raise MarathonError("redirect", f"{base}{path}: more than {MAX_HOPS} redirects", 302)
+        raise MarathonError("redirect", f"{base}{path}: more than {MAX_HOPS} redirects", 302, unsent=True)
 
     async def read(
-        self, base: str, path: str, *, limit: int = MAX_SMALL, method: str = "GET", within: float = 0.0
+        self,
+        base: str,
+        path: str,
+        *,
+        limit: int = MAX_SMALL,
+        method: str = "GET",
+        within: float = 0.0,
+        patience: float = 0.0,
+        body: bytes | None = None,
+        statuses: Collection[int] = SUCCESS,
     ) -> tuple[Answer, bytes]:
-        """One small answer and its body; `within` seconds after its head (0: connect_timeout). Raises MarathonError."""
+        """One small answer and its body; `within` seconds after its head (0: connect_timeout). Raises MarathonError.
+
+        The rest is as `request` takes it.
+        """
         within = within or self._config.connect_timeout
-        async with self.request(base, path, method=method) as answer:
+        asking = self.request(base, path, method=method, patience=patience, body=body, statuses=statuses)
+        async with asking as answer:
             try:
                 async with asyncio.timeout(within):
                     return answer, await answer.read(limit)
@@ -235,29 +267,32 @@ class MarathonClient:
             f"{base} redirects to {place}, which it does not name as its leader: our credentials don't go there; "
             "if it is a Marathon, list it in [marathon] urls",
             302,
+            unsent=True,
         )
 
-    async def _send(self, base: str, path: str, method: str, accept: str, patience: float) -> aiohttp.ClientResponse:
+    async def _send(
+        self, base: str, path: str, method: str, accept: str, patience: float, body: bytes | None = None
+    ) -> aiohttp.ClientResponse:
         """Ask with our credentials, once more with fresh ones when these are refused."""
         auth = self._auth
-        response = await self._send_once(base, path, method, accept, patience)
+        response = await self._send_once(base, path, method, accept, patience, body)
         if response.status == 401 and auth.rejected():
             response.close()
-            response = await self._send_once(base, path, method, accept, patience)
+            response = await self._send_once(base, path, method, accept, patience, body)
         if response.status != 401 and isinstance(auth, IamAuth):
             auth.accepted()
         return response
 
     async def _send_once(
-        self, base: str, path: str, method: str, accept: str, patience: float
+        self, base: str, path: str, method: str, accept: str, patience: float, body: bytes | None
     ) -> aiohttp.ClientResponse:
         if self._session is None:
             raise RuntimeError("the client is used outside of its context")
-        headers = {"Accept": accept}
+        headers = {"Accept": accept} if body is None else {"Accept": accept, "Content-Type": JSON}
         try:
             headers.update(await self._auth.headers(self._session, self._tls))
         except AuthError as error:
-            raise MarathonError("auth", str(error)) from None
+            raise MarathonError("auth", str(error), unsent=True) from None
         limit = self._config.connect_timeout + patience
         try:
             async with asyncio.timeout(limit):
@@ -265,15 +300,29 @@ class MarathonClient:
                     method,
                     base + path,
                     headers=headers,
+                    data=body,
+                    middlewares=() if body is None else (_once,),
                     allow_redirects=False,
                     ssl=self._tls if self._tls is not None else True,
                 )
-        except TimeoutError:
+        except TimeoutError as error:
             self._hosts.again(urlsplit(base).hostname or "")
-            raise MarathonError("connect", f"{base}{path}: no answer within {limit:g} s") from None
+            unsent = isinstance(error, aiohttp.ConnectionTimeoutError)
+            raise MarathonError("connect", f"{base}{path}: no answer within {limit:g} s", unsent=unsent) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             self._hosts.again(urlsplit(base).hostname or "")
-            raise MarathonError("connect", f"{base}{path}: {reason(error)}") from None
+            unsent = isinstance(error, aiohttp.ClientConnectorError | ValueError)
+            raise MarathonError("connect", f"{base}{path}: {reason(error)}", unsent=unsent) from None
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Send a change once: aiohttp would send a PUT again when its connection broke, though it may be carried out."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise  # nothing was sent, and nothing will be
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(reason(error)) from None
 
 
 async def _refused(response: aiohttp.ClientResponse, base: str, path: str) -> MarathonError:

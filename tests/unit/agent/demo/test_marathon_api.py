@@ -182,8 +182,46 @@ async def test_killed_tasks_are_replaced_or_scaled_away(ask: Client) -> None:
 
 
 @pytest.mark.asyncio
+async def test_exactly_the_tasks_that_are_named_are_scaled_away(ask: Client) -> None:
+    await ask.created(APP | {"instances": 5})
+    tasks = list(ask.marathon.apps["/shop/web"].instances)
+    victims = [tasks[0], tasks[2], "shop_web.instance-none._app.1"]
+    status, result = await ask("POST", "/v2/tasks/delete?scale=true", {"ids": victims})
+    assert (status, set(result)) == (200, {"version", "deploymentId"})
+    await ask.settled()
+    app = ask.marathon.apps["/shop/web"]
+    assert (app.definition.instances, list(app.instances)) == (3, [tasks[1], tasks[3], tasks[4]])
+    assert (await ask("POST", "/v2/tasks/delete?scale=true", {"ids": ["none"]})) == (200, {"tasks": []})
+
+
+@pytest.mark.asyncio
+async def test_a_locked_app_loses_no_task(ask: Client) -> None:
+    await ask.created(CHECKED)
+    victim = next(iter(ask.marathon.apps["/shop/web"].instances))
+    _, first = await ask("PUT", "/v2/apps/shop/web", {"env": {"SIMULATE_HEALTH": "false"}, "instances": 3})
+    status, refused = await ask("POST", "/v2/tasks/delete?scale=true", {"ids": [victim]})
+    assert (status, refused["deployments"]) == (409, [{"id": first["deploymentId"]}])
+    assert victim in ask.marathon.apps["/shop/web"].instances
+
+
+@pytest.mark.asyncio
+async def test_an_app_whose_launches_are_held_back(ask: Client) -> None:
+    await ask.created()
+    ask.marathon.hold_back("/shop/web", 100)
+    await ask("PUT", "/v2/apps/shop/web", {"instances": 3})
+    (waiting,) = (await ask("GET", "/v2/queue"))[1]["queue"]
+    assert (waiting["app"]["id"], waiting["count"], waiting["delay"]["overdue"]) == ("/shop/web", 1, False)
+    assert 90 < waiting["delay"]["timeLeftSeconds"] <= 100
+    assert (await ask("DELETE", "/v2/queue//shop/web/delay"))[0] == 204
+    await ask.settled()
+    assert len(ask.marathon.apps["/shop/web"].instances) == 3
+    assert (await ask("GET", "/v2/queue"))[1] == {"queue": []}
+
+
+@pytest.mark.asyncio
 async def test_restart_and_put_of_a_new_app(ask: Client) -> None:
-    assert (await ask("PUT", "/v2/apps/fresh", {"instances": 1}))[0] == 201
+    assert (await ask("PUT", "/v2/apps/fresh", {"instances": 1}))[0] == 422  # nothing to run
+    assert (await ask("PUT", "/v2/apps/fresh", {"instances": 1, "cmd": "serve"}))[0] == 201
     await ask.settled()
     before = set(ask.marathon.apps["/fresh"].instances)
     assert (await ask("POST", "/v2/apps/fresh/restart"))[0] == 200

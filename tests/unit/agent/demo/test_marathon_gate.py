@@ -108,3 +108,28 @@ async def test_faults() -> None:
         faults.slow = 0.01
         assert (await get(url + "/v2/apps"))[0] == 200
         assert marathon.instances.requests.count("GET /v2/apps") == 6
+
+
+async def test_changes_that_go_wrong() -> None:
+    async with Marathons(WEB) as marathon:
+        url = marathon.instances.urls[0] + "/v2/apps/web"
+        faults = marathon.faults
+
+        async def put(instances: int) -> tuple[int, str]:
+            async with aiohttp.ClientSession() as session:
+                async with session.put(url + "?force=true", json={"instances": instances}) as answer:
+                    return answer.status, await answer.text()
+
+        faults.write_status = 502
+        assert (await put(3))[0] == 502
+        assert marathon.simulated("/web").definition.instances == 2
+        faults.clear()
+        faults.mumbled = True
+        assert (await put(3)) == (200, "<html>done</html>")
+        assert marathon.simulated("/web").definition.instances == 3
+        faults.clear()
+        faults.unanswered = True
+        with pytest.raises(aiohttp.ClientError):
+            await put(4)
+        assert marathon.simulated("/web").definition.instances == 4
+        assert (await get(url))[0] == 200

@@ -162,3 +162,89 @@ async def test_the_leader_that_is_named() -> None:
                 found.append(error.kind)
     await runner.cleanup()
     assert found == ["m2.example:8080", "status", "document", "document"]
+
+
+class Page:
+    """Answers everything with what it was given; `seen`: method, path, body and content type of each request."""
+
+    def __init__(self, *answers: dict[str, Any]) -> None:
+        self.answers = list(answers)
+        self.seen: list[tuple[str, str, bytes, str]] = []
+        self.base = ""
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        self.seen.append((request.method, request.path, await request.read(), request.content_type))
+        if not self.answers:
+            assert request.transport is not None
+            request.transport.close()
+            return web.Response()
+        return web.Response(**self.answers.pop(0))
+
+    async def __aenter__(self) -> Page:
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", self._page)
+        self._runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.base = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+
+CHANGE: dict[str, Any] = {"method": "POST", "body": b'{"ids":[]}', "statuses": frozenset({200, 409})}
+
+
+def client(base: str) -> MarathonClient:
+    return MarathonClient(MarathonConfig(), [base], Hosts(resolve=no_names), SourceCounters())
+
+
+@pytest.mark.asyncio
+async def test_a_change_takes_a_body_and_statuses_that_are_answers_too() -> None:
+    async with Page({"text": "{}"}, {"status": 409, "text": "locked"}, {"status": 422}) as page:
+        async with client(page.base) as asking:
+            answer, body = await asking.read(page.base, "/v2/x", **CHANGE)
+            assert (answer.status, body) == (200, b"{}")
+            answer, body = await asking.read(page.base, "/v2/x", **CHANGE)
+            assert (answer.status, body) == (409, b"locked")
+            with pytest.raises(MarathonError) as error:
+                await asking.read(page.base, "/v2/x", **CHANGE)
+    assert (error.value.status, error.value.unsent) == (422, False)
+    assert page.seen == [("POST", "/v2/x", b'{"ids":[]}', "application/json")] * 3
+
+
+@pytest.mark.asyncio
+async def test_a_redirect_takes_the_body_along_unless_it_is_told_to_look_elsewhere() -> None:
+    async with Page({"text": "{}"}) as leader:
+        moved = {"status": 307, "headers": {"Location": leader.base + "/v2/x"}}
+        done = {"status": 303, "headers": {"Location": leader.base + "/v2/x"}}
+        async with Page(moved, done) as page, client(page.base) as asking:
+            answer, _ = await asking.read(page.base, "/v2/x", **CHANGE)
+            assert answer.base == leader.base
+            with pytest.raises(MarathonError) as error:
+                await asking.read(page.base, "/v2/x", **CHANGE)
+    assert (error.value.status, error.value.unsent) == (303, False)
+    assert leader.seen == [("POST", "/v2/x", b'{"ids":[]}', "application/json")]
+
+
+@pytest.mark.asyncio
+async def test_what_surely_was_not_sent() -> None:
+    elsewhere = {"status": 302, "headers": {"Location": "ftp://login.example/"}}
+    async with Page(elsewhere) as page, client(page.base) as asking:
+        found = []
+        for base in (page.base, page.base, "http://127.0.0.1:1"):
+            with pytest.raises(MarathonError) as error:
+                await asking.read(base, "/v2/x", **CHANGE)
+            found.append((error.value.kind, error.value.unsent))
+    assert found == [("redirect", True), ("connect", False), ("connect", True)]
+
+
+@pytest.mark.asyncio
+async def test_a_change_is_sent_once_even_where_a_connection_breaks() -> None:
+    async with Page({"text": "{}"}) as page, client(page.base) as asking:
+        await asking.read(page.base, "/v2/x")
+        with pytest.raises(MarathonError) as error:
+            await asking.read(page.base, "/v2/x", **(CHANGE | {"method": "PUT"}))
+    assert (error.value.kind, error.value.unsent) == ("connect", False)
+    assert [method for method, *_ in page.seen] == ["GET", "PUT"]
