@@ -12,11 +12,9 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-import aiohttp
-
 from lb7.autoscale.agent_usage import Usage, Usages, add_container, usage_of_task
 from lb7.autoscale.config import AutoscaleConfig
-from lb7.autoscale.fetch import Answer, ReadError, answered
+from lb7.autoscale.fetch import Answer, Fetcher, ReadError
 from lb7.autoscale.policy import OF_INSTANCES, Kind, Metric
 from lb7.autoscale.polling import Poller
 from lb7.autoscale.samples import Reading
@@ -27,7 +25,7 @@ from mesos_dns.model import Key, Node
 from mesos_dns.sources._split import SplitError, Splitter
 from mesos_dns.sources.marathon_auth import KeptAuth
 from mesos_dns.sources.mesos_auth import Authenticator, AuthError, BasicAuth, IamAuth, authenticator
-from mesos_dns.sources.outgoing import new_session, tls_context
+from mesos_dns.sources.outgoing import tls_context
 from mesos_dns.sources.pace import Pace
 
 WITHIN = 5.0
@@ -36,6 +34,8 @@ MOST_BYTES, MOST_OF_A_CONTAINER, MOST_BETWEEN = 64 << 20, 1 << 20, 1 << 20
 """Of an answer, of one element of its list, of the white space between them."""
 AT_ONCE = 16
 MOST_AGENTS = 20_000
+MOST_KEPT = 500
+"""Agents up to which connections are kept open from one read to the next."""
 DEFAULT_PORT = 5051
 PIECE = 64 << 10
 
@@ -75,16 +75,18 @@ class AgentsProvider:
         """See Provider."""
         if self._client is None:
             return
-        found = {}
+        found, same = {}, 0
         for key, app in apps.items():
             known = self._agents_of.get(key)
             if known is not None and known[0] is app:
                 found[key] = known
+                same += 1
             elif any(metric.kind in self.kinds for metric in app.policy.metrics):
                 cluster = app.app.cluster
                 found[key] = (app, frozenset((cluster, task.node_id) for task in app.tasks if task.node_id))
-        self._agents_of = found
-        self._poller.want(agent for _, agents in found.values() for agent in agents)
+        if not same == len(found) == len(self._agents_of):
+            self._agents_of = found
+            self._poller.want(agent for _, agents in found.values() for agent in agents)
 
     def reading(self, app: ScaledApp, metric: Metric, now: float) -> Reading:
         """See Provider. Its time is that of the oldest value in it."""
@@ -112,7 +114,7 @@ class AgentsProvider:
         if self._client is None:
             await asyncio.Event().wait()  # until cancelled
         else:
-            async with self._client:
+            async with self._client.fetcher:
                 await self._poller.run()
 
     def _silence(self, agent: Agent) -> str:
@@ -127,7 +129,8 @@ class AgentsProvider:
             why = "not known to the master" if node is None else f"its host {node.hostname} can't be resolved"
             raise ReadError("unknown", f"agent {agent[1]}: {why}", agent[1])
         address = node.addresses[known.failures % len(node.addresses) if known else 0]
-        return await self._client.usages(node, address, (known and known.value) or {})
+        before: Usages = (known and known.value) or {}
+        return await self._client.usages(node, address, before, keep=self._poller.wanted <= MOST_KEPT)
 
 
 def _value(usage: Usage | None, kind: Kind) -> float | None:
@@ -143,48 +146,36 @@ class _Client:
         auth = authenticator(config)
         self._auth: Authenticator = KeptAuth(auth) if isinstance(auth, BasicAuth) else auth
         self._config = config
-        self._hosts = hosts
+        self.fetcher = Fetcher(hosts, within=WITHIN, limit=MOST_BYTES, at_once=2 * AT_ONCE + 1)  # and a login
         self._scheme = config.scheme
         if any(master.startswith("https:") for master in config.masters):
             self._scheme = "https"
         self._uses_tls = self._scheme == "https" or bool(config.ca_file) or config.auth == "iam"
         self._tls: ssl.SSLContext | None = None
         self._lock = asyncio.Lock()
-        self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> None:
-        self._session = new_session(self._hosts, WITHIN)
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
-
-    async def usages(self, node: Node, address: str, before: Usages) -> Usages:
-        """What an agent says, once more with fresh credentials where these are refused. Raises ReadError."""
+    async def usages(self, node: Node, address: str, before: Usages, *, keep: bool) -> Usages:
+        """What an agent says, once more with fresh credentials where these are refused. `keep`: the connection, for
+        the next time. Raises ReadError."""
         try:
-            found = await self._once(node, address, before)
+            found = await self._once(node, address, before, keep)
         except ReadError as error:
             if error.kind != "auth" or not self._auth.rejected():
                 raise
-            found = await self._once(node, address, before)
+            found = await self._once(node, address, before, keep)
         if isinstance(self._auth, IamAuth):
             self._auth.accepted()
         return found
 
-    async def _once(self, node: Node, address: str, before: Usages) -> Usages:
+    async def _once(self, node: Node, address: str, before: Usages, keep: bool) -> Usages:
         if node.cluster != self._config.name:  # whom our credentials are not for
             raise ReadError("unknown", f"agent {node.id} is of {node.cluster}, not of [mesos] name", node.cluster)
         base = f"{self._scheme}://{host_port_text(address, node.port or DEFAULT_PORT)}"
-        session, headers = self._session, await self._headers()
-        if session is None:
-            raise RuntimeError("used outside of its context")
-        async with answered(
-            session,
+        headers = await self._headers()
+        async with self.fetcher.answered(
             f"{base}/monitor/statistics",
             name=f"agent {node.id} ({base})",
-            within=WITHIN,
-            limit=MOST_BYTES,
-            headers=headers,
+            headers=headers if keep else {**headers, "Connection": "close"},
             tls=self._tls,
             server_hostname=node.hostname,
         ) as answer:
@@ -192,13 +183,11 @@ class _Client:
 
     async def _headers(self) -> dict[str, str]:
         """Raises ReadError. One at a time: whoever waits for a login uses it."""
-        if self._session is None:
-            raise RuntimeError("used outside of its context")
         async with self._lock:
             try:
                 if self._tls is None and self._uses_tls:
                     self._tls = await asyncio.to_thread(tls_context, self._config, "mesos")
-                return await self._auth.headers(self._session, self._tls)
+                return await self._auth.headers(self.fetcher.session, self._tls)
             except AuthError as error:
                 raise ReadError("auth", str(error), "[mesos]") from None
             except OSError as error:

@@ -13,8 +13,12 @@ from collections.abc import AsyncIterator, Mapping
 import aiohttp
 import yarl
 
+from mesos_dns.hosts import Hosts
 from mesos_dns.sources.mesos_client import reason
-from mesos_dns.sources.outgoing import text_of_refusal
+from mesos_dns.sources.outgoing import new_session, text_of_refusal
+
+MOST_OF_AN_ERROR = 1000
+"""Characters: a server's own words may be in it."""
 
 
 class ReadError(Exception):
@@ -23,7 +27,7 @@ class ReadError(Exception):
     otherwise it could not be asked."""
 
     def __init__(self, kind: str, text: str, place: str, *, conclusive: bool = False) -> None:
-        super().__init__(text)
+        super().__init__("".join(letter if letter.isprintable() else "?" for letter in text[:MOST_OF_AN_ERROR]))
         self.kind = kind
         self.place = place
         self.conclusive = conclusive
@@ -58,50 +62,75 @@ class Answer:
         return ReadError("answer", f"{self.name}: not the answer that was expected: {why}", self.name, conclusive=True)
 
 
-@contextlib.asynccontextmanager
-async def answered(
-    session: aiohttp.ClientSession,
-    url: str,
-    *,
-    name: str,
-    within: float,
-    limit: int,
-    headers: Mapping[str, str] | None = None,
-    tls: ssl.SSLContext | None = None,
-    server_hostname: str | None = None,
-    form: Mapping[str, str] | None = None,
-) -> AsyncIterator[Answer]:
-    """Ask (GET; POST where there is a `form`). Raises ReadError unless the answer is a 200, and where all of it has not
-    come `within` seconds.
+class Fetcher:
+    """Asks servers. `within`: seconds that an answer may take, its body included; `limit`: bytes of the body;
+    `at_once`: requests at a time. Use as an async context manager."""
 
-    `url` is sent as it is, character by character; `name` stands for it in errors. `limit`: bytes of the body.
-    `tls` None: the system's authorities. `server_hostname`: whom the certificate is to name, if not the URL's host.
-    """
-    try:
-        asked = yarl.URL(url, encoded=True)
-        place = str(asked.origin())
-    except ValueError:
-        raise ReadError("connect", f"{name}: a URL that can't be asked", name) from None
-    try:
-        async with asyncio.timeout(within):
-            response = await session.request(
-                "GET" if form is None else "POST",
-                asked,
-                headers=headers,
-                data=form,
-                allow_redirects=False,
-                ssl=tls if tls is not None else True,
-                server_hostname=server_hostname if asked.scheme == "https" else None,
-            )
-            try:
-                await _check(response, name, place)
-                yield Answer(response, name, place, limit)
-            finally:
-                response.close()
-    except TimeoutError:
-        raise ReadError("timeout", f"{name}: no answer within {within:g} s", place) from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise ReadError("connect", f"{name}: {_told(error)}", place) from None
+    def __init__(self, hosts: Hosts, *, within: float, limit: int, at_once: int) -> None:
+        self._hosts = hosts
+        self._within = within
+        self._limit = limit
+        self._at_once = at_once
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Fetcher:
+        self._session = new_session(self._hosts, self._within, self._at_once)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The open session. Raises RuntimeError outside of the context."""
+        if self._session is None:
+            raise RuntimeError("used outside of its context")
+        return self._session
+
+    @contextlib.asynccontextmanager
+    async def answered(
+        self,
+        url: str,
+        *,
+        name: str,
+        headers: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Answer]:
+        """Ask (GET; POST where there is a `form`). Raises ReadError unless all of a plain 200 comes in time.
+
+        `url` is sent as it is, character by character; `name` stands for it in errors. `tls` None: the system's
+        authorities. `server_hostname`: whom the certificate is to name, if not the URL's host.
+        """
+        try:
+            asked = yarl.URL(url, encoded=True)
+            place = str(asked.origin())
+        except ValueError:
+            raise ReadError("connect", f"{name}: a URL that can't be asked", name) from None
+        try:
+            async with asyncio.timeout(self._within):
+                response = await self.session.request(
+                    "GET" if form is None else "POST",
+                    asked,
+                    headers=headers,
+                    data=form,
+                    allow_redirects=False,
+                    ssl=tls if tls is not None else True,
+                    server_hostname=server_hostname if asked.scheme == "https" else None,
+                )
+                try:
+                    await _check(response, name, place)
+                    yield Answer(response, name, place, self._limit)
+                finally:
+                    response.close()
+        except TimeoutError:
+            self._hosts.again(asked.host or "")
+            raise ReadError("timeout", f"{name}: no answer within {self._within:g} s", place) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            self._hosts.again(asked.host or "")
+            raise ReadError("connect", f"{name}: {_told(error)}", place) from None
 
 
 def _told(error: Exception) -> str:

@@ -13,11 +13,10 @@ import math
 import time
 from collections.abc import Mapping
 
-import aiohttp
 import msgspec
 
 from lb7.autoscale.config import AutoscaleConfig
-from lb7.autoscale.fetch import answered
+from lb7.autoscale.fetch import Fetcher
 from lb7.autoscale.hook_urls import HookUrl, allowed, read_prefix, read_url
 from lb7.autoscale.policy import Kind, Metric
 from lb7.autoscale.polling import Poller, latest
@@ -25,14 +24,14 @@ from lb7.autoscale.samples import Reading
 from lb7.autoscale.scaled_app import ScaledApp
 from mesos_dns.hosts import Hosts
 from mesos_dns.model import Key
-from mesos_dns.sources.outgoing import new_session
 
 log = logging.getLogger(__name__)
 
 WITHIN = 5.0
 """Seconds."""
 MOST_BYTES = 64 << 10
-AT_ONCE = 8
+AT_ONCE, AT_ONCE_EACH = 32, 4
+"""Of all, and of one server."""
 MOST_HOOKS = 1000
 
 
@@ -59,12 +58,17 @@ class HookProvider:
     kinds: frozenset[Kind] = frozenset({"hook"})
 
     def __init__(self, config: AutoscaleConfig, hosts: Hosts) -> None:
-        self._hosts = hosts
+        self._fetcher = Fetcher(hosts, within=WITHIN, limit=MOST_BYTES, at_once=2 * AT_ONCE)
         self._prefixes = _prefixes(config.hooks)
-        self._session: aiohttp.ClientSession | None = None
         self._refusals: dict[tuple[str, bool], str] = {}
         self._poller: Poller[str, Reading] = Poller(
-            "hooks", self._ask, interval=config.interval, at_once=AT_ONCE, most=MOST_HOOKS
+            "hooks",
+            self._ask,
+            interval=config.interval,
+            at_once=AT_ONCE,
+            most=MOST_HOOKS,
+            place=lambda url: read_url(url).origin,
+            at_once_each=AT_ONCE_EACH,
         )
         self.failures = self._poller.failures
 
@@ -92,11 +96,8 @@ class HookProvider:
 
     async def run(self) -> None:
         """See Provider."""
-        self._session = new_session(self._hosts, WITHIN)
-        try:
+        async with self._fetcher:
             await self._poller.run()
-        finally:
-            await self._session.close()
 
     def _refusal(self, url: str, trusted: bool) -> str:
         """Why a URL is not asked; empty where it is. `trusted`: the configuration has it, not a label."""
@@ -113,9 +114,7 @@ class HookProvider:
 
     async def _ask(self, url: str) -> Reading:
         """Ask one hook. Raises ReadError."""
-        if self._session is None:
-            raise RuntimeError("asked outside of run")
-        async with answered(self._session, url, name=read_url(url).name, within=WITHIN, limit=MOST_BYTES) as answer:
+        async with self._fetcher.answered(url, name=read_url(url).name) as answer:
             body = await answer.read()
             try:
                 return read_number(body, time.time())

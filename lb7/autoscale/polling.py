@@ -64,8 +64,9 @@ class Known(Generic[T]):
 class Poller(Generic[K, T]):
     """Keeps what `read` tells of each wanted item; it raises ReadError. `name` says in the log what is read.
 
-    `at_once` reads run at a time, and as many of what is new or failed. Beyond `most` items none is read. `reads` and
-    `failures` (by kind) count.
+    `at_once` reads run at a time, and as many of what is new or failed; `at_once_each` of them of one `place` (a server
+    that several items have), so that one which begins to hang takes not all of these places. Beyond `most` items none
+    is read. `reads` and `failures` (by kind) count.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class Poller(Generic[K, T]):
         interval: float,
         at_once: int,
         most: int,
+        place: Callable[[K], Hashable] | None = None,
+        at_once_each: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.reads = 0
@@ -85,6 +88,8 @@ class Poller(Generic[K, T]):
         self._interval = max(interval, SHORTEST_INTERVAL)
         self._at_once = at_once
         self._most = most
+        self._place = place
+        self._at_once_each = at_once_each
         self._clock = clock
         self._items: dict[K, Known[T]] = {}
         self._too_many: frozenset[K] = frozenset()
@@ -92,6 +97,7 @@ class Poller(Generic[K, T]):
         self._count = itertools.count()
         self._tasks: dict[K, tuple[asyncio.Task[None], int]] = {}
         self._running = [0, 0, 0]
+        self._running_at: Counter[tuple[bool, Hashable]] = Counter()
         self._told: Counter[tuple[str, str]] = Counter()
         self._wake = asyncio.Event()
 
@@ -111,6 +117,11 @@ class Poller(Generic[K, T]):
             self._queue(item, self._items[item])
         self._complain(frozenset(new[room:]))
         self._wake.set()
+
+    @property
+    def wanted(self) -> int:
+        """How many items are read."""
+        return len(self._items)
 
     def known(self, item: K) -> Known[T] | None:
         """What is known of an item; None where it is not read."""
@@ -142,33 +153,49 @@ class Poller(Generic[K, T]):
         now = asyncio.get_running_loop().time()
         pauses = []
         for state in (GOOD, FRESH, FAILED):
-            queue = self._queues[state]
+            queue, waiting = self._queues[state], []
             while queue and self._places(state) > 0:
-                due, _, item = queue[0]
+                if queue[0][0] > now:
+                    pauses.append(queue[0][0] - now)
+                    break
+                entry = heapq.heappop(queue)
+                due, _, item = entry
                 known = self._items.get(item)
                 if known is None or known.due != due or known.state != state or item in self._tasks:
-                    heapq.heappop(queue)  # of another time
-                    continue
-                if due > now:
-                    pauses.append(due - now)
-                    break
-                heapq.heappop(queue)
-                self._start(item, known)
+                    continue  # of another time
+                if self._crowded(state, item):
+                    waiting.append(entry)
+                else:
+                    self._start(item, known)
+            for entry in waiting:
+                heapq.heappush(queue, entry)
         return min(pauses, default=None)
 
     def _places(self, state: int) -> int:
         taken = self._running[GOOD] if state == GOOD else self._running[FRESH] + self._running[FAILED]
         return self._at_once - taken
 
+    def _crowded(self, state: int, item: K) -> bool:
+        """Whether an item's place has all the reads that it may have."""
+        return self._place is not None and self._running_at[state == GOOD, self._place(item)] >= self._at_once_each
+
+    def _count_running(self, state: int, item: K, change: int) -> None:
+        self._running[state] += change
+        if self._place is not None:
+            key = (state == GOOD, self._place(item))
+            self._running_at[key] += change
+            if not self._running_at[key]:
+                del self._running_at[key]
+
     def _start(self, item: K, known: Known[T]) -> None:
         task = asyncio.get_running_loop().create_task(self._attempt(item, known), name=f"read {self._name}")
         self._tasks[item] = (task, known.state)
-        self._running[known.state] += 1
+        self._count_running(known.state, item, 1)
         task.add_done_callback(lambda done: self._ended(item, done))
 
     def _ended(self, item: K, task: asyncio.Task[None]) -> None:
         _, state = self._tasks.pop(item)
-        self._running[state] -= 1
+        self._count_running(state, item, -1)
         known = self._items.get(item)
         if known is not None:  # perhaps another one: forgotten and wanted again meanwhile
             if not task.cancelled() and (error := task.exception()) is not None:
@@ -190,8 +217,8 @@ class Poller(Generic[K, T]):
             return
         known.value, known.at = value, self._clock()
         known.error, known.failures, known.state = "", 0, GOOD
-        if known.told is not None and self._untell(known):
-            log.info("can be read again what=%s", self._name)
+        if (told := known.told) is not None and self._untell(known):
+            log.info("can be read again what=%s place=%s", self._name, told[0])
         known.due = began + max(self._interval, len(self._items) / MOST_A_SECOND)
 
     def _failed(self, known: Known[T], error: ReadError) -> None:

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import ssl
 import time
 from collections.abc import Mapping
 from urllib.parse import urlencode, urlsplit
 
-import aiohttp
 import msgspec
 
 from lb7.autoscale.config import AutoscaleConfig
-from lb7.autoscale.fetch import ReadError, answered
+from lb7.autoscale.fetch import Fetcher, ReadError
 from lb7.autoscale.policy import Kind, Metric
 from lb7.autoscale.polling import Poller, latest
 from lb7.autoscale.samples import Reading
@@ -27,7 +27,6 @@ from lb7.autoscale.scaled_app import ScaledApp
 from mesos_dns.config import first_line
 from mesos_dns.hosts import Hosts
 from mesos_dns.model import Key
-from mesos_dns.sources.outgoing import new_session
 from mesos_dns.tls import Tls
 
 WITHIN = 10.0
@@ -39,6 +38,8 @@ LONGEST_GET = 4000
 """Bytes of a query string; longer ones are sent as a form."""
 KEPT = 10.0
 """Seconds for which the files with the token and the authorities are not read again."""
+
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?")
 
 
 class _Data(msgspec.Struct, tag_field="resultType"):
@@ -99,9 +100,9 @@ def _number(data: _Data) -> float:
     else:
         kind = "a range of samples" if isinstance(data, _Matrix) else "a string"
         raise ValueError(f"{kind}, expected a number")
-    value = float(text)
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{text}, expected a number")
+        raise ValueError(f"{text[:40]}, expected a number")
     return value
 
 
@@ -141,7 +142,7 @@ class PrometheusProvider:
 
     async def run(self) -> None:
         """See Provider."""
-        async with self._server:
+        async with self._server.fetcher:
             await self._poller.run()
 
 
@@ -152,35 +153,22 @@ class _Server:
         self._base = config.prometheus.rstrip("/")
         self._token_file = config.prometheus_token_file
         self._ca_file = config.prometheus_ca_file
-        self._hosts = hosts
-        self._session: aiohttp.ClientSession | None = None
+        self.fetcher = Fetcher(hosts, within=WITHIN, limit=MOST_BYTES, at_once=2 * AT_ONCE)
         self._lock = asyncio.Lock()
         self._headers: dict[str, str] = {}
         self._tls: ssl.SSLContext | None = None
         self._until = -math.inf
 
-    async def __aenter__(self) -> None:
-        self._session = new_session(self._hosts, WITHIN)
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
-
     async def ask(self, query: str) -> Reading:
         """Put one query. Raises ReadError."""
-        if self._session is None:
-            raise RuntimeError("asked outside of run")
         await self._read_files()
         url, form = f"{self._base}/api/v1/query", {"query": query, "timeout": f"{WITHIN:g}s"}
         encoded = urlencode(form)
         short = len(encoded) <= LONGEST_GET
         name = f"[autoscale] prometheus, query {query[:200]!r}"
-        async with answered(
-            self._session,
+        async with self.fetcher.answered(
             f"{url}?{encoded}" if short else url,
             name=name,
-            within=WITHIN,
-            limit=MOST_BYTES,
             headers=self._headers,
             tls=self._tls,
             form=None if short else form,

@@ -12,6 +12,7 @@ import trustme
 from aiohttp import web
 
 from lb7.autoscale import agent_usage, polling
+from lb7.autoscale import agents as agents_module
 from lb7.autoscale.agents import AgentsProvider
 from lb7.autoscale.policy import Kind, Metric
 from lb7.autoscale.scaled_app import AppTask, ScaledApp
@@ -132,6 +133,25 @@ async def test_an_agent_that_does_not_answer_makes_it_a_part() -> None:
             gone = app_of("memory", AppTask("d", "S3"))
             found = await known(agents, gone, lambda found: "S3" in found.error)
             assert "not known to the master" in found.error
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kept", [0, 500])
+async def test_agents_that_hang_delay_no_other(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents_module, "MOST_KEPT", kept)
+    async with Answering() as server, Answering() as hanging:
+        server.answers[PATH], hanging.answers[PATH] = containers(a=1), None
+        app = app_of("memory", AppTask("a", "S1"))
+        other = app_of("memory", *(AppTask(f"t{n}", f"H{n}") for n in range(60)), name="/other")
+        agents = provider(node_of(server), *(node_of(hanging, f"H{n}") for n in range(60)))
+        async with providing(agents, app):
+            await known(agents, app)
+            agents.want({one.key: one for one in (app, other)})
+            await known(agents, app, lambda _: len(hanging.asked) >= 16)
+            count = server.count(PATH)
+            await known(agents, app, lambda _: server.count(PATH) > count + 5)
+            assert len(hanging.asked) == 16
+            assert (server.asked[-1].headers.get("Connection") == "close") is (kept == 0)
 
 
 @pytest.mark.asyncio

@@ -8,16 +8,15 @@ import socket
 import pytest
 from aiohttp import web
 
-from lb7.autoscale.fetch import ReadError, answered
+from lb7.autoscale.fetch import MOST_OF_AN_ERROR, Fetcher, ReadError
 from mesos_dns.hosts import Hosts
-from mesos_dns.sources.outgoing import new_session
 from tests.fakes.answering import HOSTILE, Answering, answer
 from tests.fakes.replay import no_names
 
 
 async def fetch(url: str, within: float = 5.0, limit: int = 1 << 20) -> bytes:
-    async with new_session(Hosts(resolve=no_names), 5.0) as session:
-        async with answered(session, url, name="the thing", within=within, limit=limit) as found:
+    async with Fetcher(Hosts(resolve=no_names), within=within, limit=limit, at_once=2) as fetcher:
+        async with fetcher.answered(url, name="the thing") as found:
             return await found.read()
 
 
@@ -33,10 +32,9 @@ async def test_a_plain_answer_to_a_url_sent_as_it_is() -> None:
 
 @pytest.mark.asyncio
 async def test_a_form_is_posted() -> None:
-    async with Answering() as server, new_session(Hosts(resolve=no_names), 5.0) as session:
+    async with Answering() as server, Fetcher(Hosts(), within=5.0, limit=10, at_once=2) as fetcher:
         server.answers["/q"] = b"1"
-        form = {"query": "a b"}
-        async with answered(session, f"{server.url}/q", name="q", within=5.0, limit=10, form=form) as found:
+        async with fetcher.answered(f"{server.url}/q", name="q", form={"query": "a b"}) as found:
             assert await found.read() == b"1"
         assert (server.asked[0].method, server.asked[0].body) == ("POST", b"query=a+b")
 
@@ -137,3 +135,31 @@ async def test_a_name_that_cannot_be_resolved() -> None:
 async def test_a_url_that_is_none(url: str) -> None:
     with pytest.raises(ReadError, match="a URL that can't be asked"):
         await fetch(url)
+
+
+def test_an_error_is_one_line_of_printable_characters() -> None:
+    assert str(ReadError("answer", "a\nb\x1b[1m" + "x" * 5000, "here")) == "a?b?[1m" + "x" * (MOST_OF_AN_ERROR - 7)
+
+
+@pytest.mark.asyncio
+async def test_connections_are_used_again() -> None:
+    ports = []
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        ports.append(request.transport.get_extra_info("peername")[1])
+        return web.Response(body=b"1")
+
+    async with Answering() as server, Fetcher(Hosts(), within=5.0, limit=10, at_once=2) as fetcher:
+        server.answers["/q"] = handle
+        for _ in range(3):
+            async with fetcher.answered(f"{server.url}/q", name="q") as found:
+                await found.read()
+    assert len(set(ports)) == 1
+
+
+@pytest.mark.asyncio
+async def test_outside_of_its_context_it_asks_nobody() -> None:
+    with pytest.raises(RuntimeError, match="outside of its context"):
+        async with Fetcher(Hosts(), within=5.0, limit=10, at_once=2).answered("http://127.0.0.1:1/", name="x"):
+            pass

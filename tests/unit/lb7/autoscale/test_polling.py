@@ -41,7 +41,16 @@ class Peers:
             self.at_once -= 1
 
     def poller(self, at_once: int = 4, most: int = 100) -> Poller[str, Reading]:
-        return Poller("things", self.read, interval=0.01, at_once=at_once, most=most, clock=lambda: self.now)
+        return Poller(
+            "things",
+            self.read,
+            interval=0.01,
+            at_once=at_once,
+            most=most,
+            place=lambda item: item[:4],
+            at_once_each=at_once // 2,
+            clock=lambda: self.now,
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +107,7 @@ async def test_hanging_ones_have_places_of_their_own() -> None:
     poller.want(["good"])
     async with running(poller):
         await until(lambda: peers.reads.count("good") > 1)
-        peers.hanging = {f"slow{n}" for n in range(50)}
+        peers.hanging = {f"{n:04}slow" for n in range(50)}
         poller.want(["good", *sorted(peers.hanging)])
         await until(lambda: peers.at_once >= 2)
         count = peers.reads.count("good")
@@ -109,17 +118,38 @@ async def test_hanging_ones_have_places_of_their_own() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_server_that_begins_to_hang_takes_half_of_the_places() -> None:
+    peers = Peers()
+    slow = {f"slow{n}" for n in range(30)}
+    peers.values = dict.fromkeys(slow | {"good"}, 1.0)
+    poller = peers.poller(at_once=4)
+    poller.want(peers.values)
+    async with running(poller):
+        await until(lambda: all(peers.reads.count(item) > 1 for item in peers.values))
+        peers.hanging = slow
+        await until(lambda: peers.at_once >= 2)
+        count = peers.reads.count("good")
+        await until(lambda: peers.reads.count("good") > count + 5)
+        assert peers.at_once <= 3
+        peers.hanging = set()  # those that hang still do, and their places are left to nobody
+        poller.want(["good"])
+        poller.want(peers.values)
+        count = len(peers.reads)
+        await until(lambda: slow <= set(peers.reads[count:]))
+
+
+@pytest.mark.asyncio
 async def test_what_is_new_comes_before_what_failed() -> None:
     peers = Peers()
-    peers.values = {f"bad{n}": unreachable() for n in range(200)} | {"new": 5.0}
-    poller = peers.poller(at_once=1, most=1000)
+    peers.values = {f"{n:04}bad": unreachable() for n in range(200)} | {"new": 5.0}
+    poller = peers.poller(at_once=2, most=1000)
     poller.want(peers.values.keys() - {"new"})
     async with running(poller):
         await until(lambda: poller.failures["connect"] > 300)
         poller.want(peers.values)
         before = len(peers.reads)
         await until(lambda: "new" in peers.reads)
-        assert "new" in peers.reads[before : before + 2]
+        assert "new" in peers.reads[before : before + 3]
 
 
 @pytest.mark.asyncio
@@ -218,3 +248,29 @@ async def test_ending_it_ends_what_it_reads() -> None:
     async with running(poller):
         await until(lambda: peers.at_once == 1)
     assert peers.at_once == 0
+
+
+@pytest.mark.asyncio
+async def test_it_can_be_run_again() -> None:
+    peers = Peers()
+    peers.values = {"a": 1.0, "b": unreachable()}
+    poller = peers.poller()
+    poller.want(peers.values)
+    for _ in range(3):
+        peers.reads.clear()
+        async with running(poller):
+            await until(lambda: {"a", "b"} <= set(peers.reads))
+
+
+@pytest.mark.asyncio
+async def test_where_there_is_much_to_read_each_is_read_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polling, "MOST_A_SECOND", 1e-6)
+    peers = Peers()
+    peers.values = {"a": 1.0}
+    poller = peers.poller()
+    poller.want("a")
+    async with running(poller):
+        await until(lambda: latest(poller, "a", 1000.0, 60.0).value == 1.0)
+        known = poller.known("a")
+        assert known is not None
+        assert known.due > asyncio.get_running_loop().time() + 999_000
