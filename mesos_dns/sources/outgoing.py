@@ -24,11 +24,14 @@ def tls_context(config: MesosConfig | MarathonConfig, section: str) -> ssl.SSLCo
         raise OSError(f"[{section}] {error}") from None
 
 
-def new_session(hosts: Hosts, connect_timeout: float) -> aiohttp.ClientSession:
-    """A session without cookies and proxies that decompresses nothing and looks hosts up by `hosts`; seconds."""
+def new_session(hosts: Hosts, connect_timeout: float, connections: int = CONNECTIONS) -> aiohttp.ClientSession:
+    """A session without cookies and proxies that decompresses nothing and looks hosts up by `hosts`; seconds.
+
+    `connections`: most that are open at a time; further requests wait.
+    """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            resolver=KnownHosts(hosts, connect_timeout), use_dns_cache=False, limit=CONNECTIONS
+            resolver=KnownHosts(hosts, connect_timeout), use_dns_cache=False, limit=connections
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
