@@ -35,6 +35,7 @@ from agent.balancing import SOURCES as L4_SOURCES
 from agent.balancing import Balancing, is_on, serves
 from agent.config import Config, ConfigError, load
 from agent.coordination import Coordination
+from agent.drain_upkeep import DrainUpkeep
 from agent.edging import Edging, listened_elsewhere
 from agent.heard import Heard
 from agent.http import HttpServer
@@ -94,6 +95,7 @@ class Service:
         standing = self._heard.standing
         self.watch = Watch(self.catalog, known=self._heard.has_heard, standing=standing, version=VERSION)
         self.balancing = Balancing(self.catalog, self._heard.known, self.watch.hearing, self.sources)
+        self.draining = DrainUpkeep(self.catalog, self.sources)
         self.edging = Edging(self.catalog, self._heard.knows_apps)
         self.naming = Naming(self.catalog, self._heard.known, self.balancing.names)
         self.boot = BootNames(Path(config.state_dir) / "hosts.json")
@@ -124,12 +126,14 @@ class Service:
     async def _start(self) -> None:
         config = self.config
         await self.naming.prepare(config)
+        self.draining.follow(config)
         self.view.serial = max(self.view.serial, await self._restore(config))
         await self.boot.remembered.restore()
         self._resolve_hosts(config)
         await self.balancing.follow()
         await self._open_coordination(config)
         await self.balancing.open(config, self.coordination)
+        await self.draining.open(config, self.coordination)
         await self.naming.start()
         self.context = self._new_context()
         await self._start_http(config)  # before the edge, whose ports are for labels to choose
@@ -153,6 +157,7 @@ class Service:
             self.watch.stop()
             edge = asyncio.create_task(_step("edge", self.edging.drain(grace)))
             await _step("virtual IPs", self.balancing.close())
+            await _step("drained tasks", self.draining.close())
             await _step("coordination", self.coordination.close())
             await _step("ZooKeeper", self.sessions.keep(set()))
             await edge  # what is let in still asks for names
@@ -192,6 +197,7 @@ class Service:
             self.http.config = new
         changed -= kept
         await self._swap_balancing(new, changed)
+        await self.draining.open(new, self.coordination)
         await self._restart_sources(new, changed)
         await self._leave_balancing(new)
         if old.log != new.log:
@@ -220,6 +226,7 @@ class Service:
             stays = False
         await self.balancing.end_sources(config, other_coordinator=not stays)
         if not stays:
+            await self.draining.end()
             await self.coordination.close()
         await self._open_coordination(config)
         await self.balancing.change(config, self.coordination)

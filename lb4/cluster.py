@@ -1,13 +1,14 @@
-"""What VIPs need to know of nodes, frameworks, health, suspicion and other machines, and whom each bears on."""
+"""What VIPs need to know of nodes, frameworks, health, suspects, drained tasks and machines, and whom each bears on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from lb4.task_backends import Whereabouts
 from lb4.weights import worse
-from mesos_dns.model import Framework, Health, HealthOverlay, Key, Node, Suspect, Task, canonical_address
+from mesos_dns.model import Draining, Framework, Health, HealthOverlay, Key, Node, Suspect, Task, canonical_address
 from mesos_dns.names import container_addresses
 
 _K = TypeVar("_K")
@@ -43,6 +44,7 @@ class Cluster:
         self._frameworks: dict[Key, Framework] = {}
         self._health: dict[Key, Health] = {}
         self._suspects: dict[str, set[Key]] = {}
+        self._draining: set[Key] = set()
         self._nodes_at: Index[str, Key] = {}
         self._machines: dict[Key, frozenset[str]] = {}
         self._machines_at: Index[str, Key] = {}
@@ -52,6 +54,11 @@ class Cluster:
     def suspects(self) -> Mapping[str, Iterable[Key]]:
         """The addresses of nodes of which nothing is heard (a live view)."""
         return self._suspects
+
+    @property
+    def draining(self) -> AbstractSet[Key]:
+        """The keys of tasks that are drained before they are removed (a live view)."""
+        return self._draining
 
     def holder_of(self, address: str) -> Holder | None:
         """The machine that has this address, None when none is known."""
@@ -116,6 +123,12 @@ class Cluster:
             return NOBODY
         nodes = self._nodes_at.get(address, NOBODY)
         return {task for place in (*nodes, _place(address)) for task in self._tasks_of.get(place, NOBODY)}
+
+    def set_draining(self, key: Key, draining: Draining | None) -> Key:
+        """The key of the task that is drained from now on, or no longer."""
+        task = ("task", *key[1:])
+        (self._draining.add if draining is not None else self._draining.discard)(task)
+        return task
 
     # --- joins -----------------------------------------------------------------------------------
 

@@ -39,10 +39,13 @@ class VipRecord:
         self.families = NO_FAMILY
         self.faults: Mapping[str, str] = _NO_FAULTS
 
-    def made(self, suspects: Collection[str], healthy_once: Callable[[Key], bool]) -> VipState | None:
-        """The VIP's state as it is now, None when it has no backend. Sets `faults`: by category, what is wrong with
-        what is offered ("too-many-backends": those beyond MAX_BACKENDS are left out; "family": none is of the family
-        of the VIP's address)."""
+    def made(
+        self, suspects: Collection[str], healthy_once: Callable[[Key], bool], draining: Collection[Key] = ()
+    ) -> VipState | None:
+        """The VIP's state as it is now, None when it has no backend. The arguments are those of `weights.effective`;
+        `draining` bears on TCP alone, as a flow of UDP has no end to wait for. Sets `faults`: by category, what is
+        wrong with what is offered ("too-many-backends": those beyond MAX_BACKENDS are left out; "family": none is of
+        the family of the VIP's address)."""
         self.faults = _NO_FAULTS
         backends = [backend for offer in self.offers.values() for backend in offer]
         if self.family:
@@ -51,7 +54,8 @@ class VipRecord:
                 self.faults = {"family": f"an IPv{self.family} address with backends of the other family only"}
             backends = fitting
         unique: dict[tuple[str, int], Backend] = {}
-        for backend in effective(backends, suspects, healthy_once):
+        drained = draining if self.key.protocol == "tcp" else ()
+        for backend in effective(backends, suspects, healthy_once, drained):
             place = (backend.address, backend.port)
             other = unique.setdefault(place, backend)
             if other is not backend:

@@ -2,8 +2,9 @@
 
 `VipTable` listens to the catalog. A task is joined with its framework's name, its agent's address and what its
 orchestrator says of its health (`cluster`); `offers` tells what it gives to which VIPs, `definitions` what the VIP file
-adds, `record` what all of it makes of one VIP. A change costs what it bears on: a task its own VIPs, a suspect node
-the VIPs that have a backend there. Who listens hears of the VIPs whose state is another one now.
+adds, `record` what all of it makes of one VIP. A change costs what it bears on: a task (also one that is drained) its
+own VIPs, a suspect node the VIPs that have a backend there. Who listens hears of the VIPs whose state is another one
+now.
 
 Withheld are tasks whose agent or framework is unknown, and VIPs with an address that another has: a machine of the
 cluster (an agent, a master, a ZooKeeper server, this one), whose ports they would take over, or a name in use, to which
@@ -30,6 +31,7 @@ from lb4.selector import SelectorIndex
 from lb4.vip import VipKey, VipState
 from mesos_dns.catalog import Delta
 from mesos_dns.model import (
+    Draining,
     Ensemble,
     Entity,
     Framework,
@@ -213,6 +215,9 @@ class VipTable:
         elif kind == "reachability":
             for task in self._cluster.set_suspect(key, after if isinstance(after, Suspect) else None):
                 self._dirty.update(dict.fromkeys(self._tasks.vips_of(task)))
+        elif kind == "draining":
+            task = self._cluster.set_draining(key, after if isinstance(after, Draining) else None)
+            self._dirty.update(dict.fromkeys(self._tasks.vips_of(task)))
         elif kind == "vip":
             self._set_definition(key, after if isinstance(after, Vip) else None)
         elif kind == "vip_address":
@@ -310,7 +315,7 @@ class VipTable:
         """Make a VIP's state anew from what is known of it."""
         record = self._records[key]
         known = record.faults
-        new = record.made(self._cluster.suspects, self._tasks.healthy_once)
+        new = record.made(self._cluster.suspects, self._tasks.healthy_once, self._cluster.draining)
         for reason in record.faults.keys() - known.keys():
             self._refusals.note(reason, f"{key.name}:{key.port}/{key.protocol}", record.faults[reason])
         new = self._held_back(record, new)

@@ -26,7 +26,7 @@ class State(StrEnum):
     ACTIVE = "active"
     PENDING = "pending"  # no result of a health check yet
     UNHEALTHY = "unhealthy"
-    DRAINING = "draining"  # the task is being killed
+    DRAINING = "draining"  # the task is being killed, or is drained before that
     SUSPECT = "suspect"  # nothing is heard of its node
     FAIL_OPEN = "fail-open"  # none is better: it gets connections all the same
 

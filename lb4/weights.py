@@ -5,6 +5,9 @@ its node is heard of. When no backend of a VIP has a weight, those that were hea
 open"): a check or an observer that finds everything broken is more likely wrong than right, and connections to a
 broken backend are no worse than refused ones. Backends that were never healthy and those that are being killed stay
 out of it.
+
+A backend whose task is drained before it is removed gets nothing new while another has a weight. When none has, it
+goes on as before: it is the one that is known to work, until it is killed.
 """
 
 from __future__ import annotations
@@ -30,16 +33,25 @@ def worse(one: Health, other: Health) -> Health:
 
 
 def effective(
-    backends: Sequence[Backend], suspects: Collection[str], healthy_once: Callable[[Key], bool]
+    backends: Sequence[Backend],
+    suspects: Collection[str],
+    healthy_once: Callable[[Key], bool],
+    draining: Collection[Key] = (),
 ) -> Sequence[Backend]:
     """One VIP's backends with the weights in force, in the order given.
 
     The backends come with what is known of each by itself (active, pending, unhealthy, draining). `suspects` are
     addresses of nodes of which nothing is heard; `healthy_once` tells of a task's key whether it was ever seen
-    healthy or without a check.
+    healthy or without a check; `draining` are the keys of tasks that are drained.
     """
     if suspects:
         backends = [_suspected(backend) if backend.node in suspects else backend for backend in backends]
+    if draining:
+        drained = [_drained(backend) if backend.task in draining else backend for backend in backends]
+        if any(backend.weight > 0 for backend in drained):
+            return drained
+        if any(backend.weight > 0 for backend in backends):
+            return [_opened(backend) if backend.weight > 0 else backend for backend in backends]
     for backend in backends:
         if backend.weight > 0:
             return backends
@@ -78,6 +90,13 @@ def _suspected(backend: Backend) -> Backend:
     if backend.weight == 0:
         return backend
     return msgspec.structs.replace(backend, weight=0, state=State.SUSPECT)
+
+
+def _drained(backend: Backend) -> Backend:
+    """A backend whose task is drained; what is worse than that is told as it is."""
+    if backend.weight == 0:
+        return backend
+    return msgspec.structs.replace(backend, weight=0, state=State.DRAINING)
 
 
 def _failed(backend: Backend) -> Backend:

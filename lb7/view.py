@@ -1,7 +1,8 @@
 """The route table as a live view of the catalog: apps, their tasks and what Mesos says of them.
 
-    App, HealthOverlay, Task ─▶ unit (an app, or a deployment group) ─▶ its ports (lb7/labels.py) and their servers
-        (lb7/task_servers.py) ─▶ clusters ─▶ who asks for which host and service port (lb7/route_index.py) ─▶ rules
+    App, HealthOverlay, Task, Draining ─▶ unit (an app, or a deployment group) ─▶ its ports (lb7/labels.py) and their
+        servers (lb7/task_servers.py) ─▶ clusters ─▶ who asks for which host and service port (lb7/route_index.py)
+        ─▶ rules
 
 A change marks the units that it bears on. Work is done in slices of a few milliseconds, after each of which listeners
 hear what has changed. A new cluster is told before a rule that names it, and one that is gone after the last rule that
@@ -17,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import TypeAlias, TypeVar
 
 from msgspec import structs
@@ -35,7 +36,7 @@ from lb7.table import Cluster, HostKey, HostRules, Listener, Problem, RouteTable
 from lb7.task_servers import cluster_of, servers_of
 from lb7.task_states import MesosTasks
 from mesos_dns.catalog import Delta
-from mesos_dns.model import App, Entity, Framework, HealthOverlay, Key, Task
+from mesos_dns.model import App, Draining, Entity, Framework, HealthOverlay, Key, Task
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class RouteView:
         self._overlays: dict[Key, HealthOverlay] = {}
         self._tasks: dict[Key, dict[str, HealthOverlay]] = {}  # by app
         self._mesos = MesosTasks()
+        self._drained: set[Key] = set()  # overlays of tasks that are drained before they are removed
         self._units: dict[Key, UnitKey] = {}
         self._members: dict[UnitKey, set[Key]] = {}
         self._same_id: dict[str, set[UnitKey]] = {}
@@ -225,6 +227,8 @@ class RouteView:
             self._set_app(key, after if isinstance(after, App) else None)
         elif kind == "health":
             self._set_overlay(key, after if isinstance(after, HealthOverlay) else None)
+        elif kind == "draining":
+            self._set_draining(("health", *key[1:]), isinstance(after, Draining))
         elif kind == "task" and len(key) == 4:
             overlay = self._mesos.set_task(key, after if isinstance(after, Task) else None)
             self._mark_overlay(overlay)
@@ -293,6 +297,11 @@ class RouteView:
         app = _app_key(overlay)
         self._tasks.setdefault(app, {})[overlay.task_id] = overlay
         self._mark_app(app)
+
+    def _set_draining(self, overlay: Key, drained: bool) -> None:
+        if drained != (overlay in self._drained):
+            (self._drained.add if drained else self._drained.discard)(overlay)
+            self._mark_overlay(overlay)
 
     def _mark_overlay(self, key: Key) -> None:
         overlay = self._overlays.get(key)
@@ -377,6 +386,7 @@ class RouteView:
         spec = self._read(unit, merged.app)
         filtered = self._config.health == "exclude-unhealthy"
         tasks = [task for task in merged.tasks if self._mesos.in_service(task, filtered)]
+        draining = self._draining(merged.draining, tasks)
         problems = [*spec.problems, *(merged.problems if spec.ports else ())]
         hold = not self._sleepers.isdisjoint(self._members[unit])
         claims: list[Claim] = []
@@ -388,7 +398,7 @@ class RouteView:
             if given is None:
                 continue
             name = self._cluster_name(given, clusters)
-            servers, missing = servers_of(given, merged.app, tasks, merged.draining)
+            servers, missing = servers_of(given, merged.app, tasks, draining)
             if missing and not self._config.compat:
                 text = f"a task in service has no address, or no port for service port {given.port}"
                 problems.append(Problem(unit.app, "address", text))
@@ -398,6 +408,12 @@ class RouteView:
         self._set_clusters(unit, clusters)
         self._index.set_unit(unit, claims)
         self._problems.set(unit, problems)
+
+    def _draining(self, replaced: frozenset[str], tasks: Iterable[HealthOverlay]) -> Collection[str]:
+        """The ids of tasks that get nothing new: those that a deployment replaces, and those that are to be removed."""
+        if not self._drained:
+            return replaced
+        return replaced.union([task.task_id for task in tasks if task.key in self._drained])
 
     def _merged(self, unit: UnitKey) -> Merged | None:
         keys = self._members.get(unit)

@@ -33,6 +33,7 @@ import msgspec
 
 from mesos_dns.model import (
     App,
+    Draining,
     Ensemble,
     Entity,
     Framework,
@@ -74,6 +75,7 @@ KINDS: Mapping[str, type[Entity]] = {
     "vip_address": VipAddress,
     "vip": Vip,
     "reachability": Suspect,
+    "draining": Draining,
     "ensemble": Ensemble,
     "records": StaticRecords,
 }

@@ -30,7 +30,10 @@ from mesos_dns.sources.counters import SourceCounters
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-KINDS = ("task", "node", "framework", "leadership", "app", "health", "vip_address", "vip", "reachability", "records")
+KINDS = (
+    *("task", "node", "framework", "leadership", "app", "health"),
+    *("vip_address", "vip", "reachability", "draining", "records"),
+)
 
 
 KEPT_FOR, KEPT_MOST = 4.0, 1.0

@@ -326,6 +326,21 @@ class Suspect(msgspec.Struct, frozen=True, gc=False):
         return ("reachability", self.cluster, self.address)
 
 
+class Draining(msgspec.Struct, frozen=True, gc=False):
+    """A task that is about to be removed by us: up to `until` (seconds since 1970) it gets nothing new. What it has
+    goes on. That it is removed in the end is another's word: its state is."""
+
+    framework_id: str
+    task_id: str
+    until: float
+    cluster: str = DEFAULT_CLUSTER
+
+    @property
+    def key(self) -> Key:
+        """("draining", cluster, framework id, task id)."""
+        return ("draining", self.cluster, self.framework_id, self.task_id)
+
+
 class Ensemble(msgspec.Struct, frozen=True, gc=False):
     """The ZooKeeper servers of a cluster in the configured order, each with its addresses (none: not resolved)."""
 
@@ -357,7 +372,18 @@ class StaticRecords(msgspec.Struct, frozen=True, gc=False):
 
 
 Entity: TypeAlias = (
-    Node | Framework | Task | Leadership | App | HealthOverlay | VipAddress | Vip | Suspect | Ensemble | StaticRecords
+    Node
+    | Framework
+    | Task
+    | Leadership
+    | App
+    | HealthOverlay
+    | VipAddress
+    | Vip
+    | Suspect
+    | Draining
+    | Ensemble
+    | StaticRecords
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from mesos_dns.model import (
     App,
+    Draining,
     Ensemble,
     Entity,
     Framework,
@@ -148,3 +149,5 @@ def _numbers(entity: Entity) -> Iterator[float]:
             yield from (check.grace, check.interval, check.timeout)
     elif isinstance(entity, HealthOverlay):
         yield from (entity.staged, entity.started)
+    elif isinstance(entity, Draining):
+        yield entity.until

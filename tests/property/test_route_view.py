@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lb7.config import L7Config
 from lb7.view import RouteView
 from mesos_dns.catalog import Delta
-from mesos_dns.model import App, AppCheck, AppPort, Entity, Framework, Health, HealthOverlay, Key, Task
+from mesos_dns.model import App, AppCheck, AppPort, Draining, Entity, Framework, Health, HealthOverlay, Key, Task
 from tests.fakes.marathon_apps import FollowedTable
 
 NAMES = ("/a", "/b", "/team/x", "/team_x")
@@ -91,7 +91,13 @@ mesos_tasks = st.builds(
     health=st.sampled_from((Health.NONE, Health.HEALTHY, Health.UNHEALTHY)),
 )
 frameworks = st.builds(Framework, id=st.sampled_from(FRAMEWORKS), name=st.just("marathon"))
-entities = st.one_of(apps(), apps(), overlays, overlays, mesos_tasks, frameworks)
+drained = st.builds(
+    Draining,
+    framework_id=st.sampled_from(FRAMEWORKS),
+    task_id=st.sampled_from(("t1", "t2", "t3", "t4")),
+    until=st.sampled_from((1.0, 2.0)),
+)
+entities = st.one_of(apps(), apps(), overlays, overlays, mesos_tasks, frameworks, drained)
 # An entity comes (or is another one), the one that is there n-th goes, the configuration is another one, or a moment
 # passes, in which all that happened before is seen at once.
 steps = st.lists(
@@ -157,7 +163,7 @@ def test_incremental_is_from_scratch(changes: list[object], config: L7Config, sl
             if world.current:
                 del world.current[sorted(world.current)[change % len(world.current)]]
         elif change != "flush":
-            assert isinstance(change, App | HealthOverlay | Task | Framework)
+            assert isinstance(change, App | HealthOverlay | Task | Framework | Draining)
             world.current[change.key] = change
         if change == "flush" or not slowly:
             view.apply(world.delta())

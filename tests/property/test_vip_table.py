@@ -22,6 +22,7 @@ from lb4.vip import Backend, State, VipKey, VipState
 from lb4.weights import best_of, effective, with_checks, worse
 from mesos_dns.catalog import Delta
 from mesos_dns.model import (
+    Draining,
     Endpoint,
     Ensemble,
     Entity,
@@ -133,6 +134,12 @@ overlays = st.builds(
     healths,
 )
 suspects = st.builds(Suspect, st.sampled_from((*HOSTS, "9.0.0.1")), st.sampled_from(("mesos", "another")))
+drained = st.builds(
+    Draining,
+    st.sampled_from(("f-0", "f-1")),
+    st.sampled_from(("t-0", "t-1", "t-2")),
+    st.just(1_800_000_000.0),
+)
 allocated = st.builds(
     VipAddress,
     st.sampled_from(("x.marathon", "db.prod", "nobody")),
@@ -168,6 +175,7 @@ entities: st.SearchStrategy[Entity] = st.one_of(
     frameworks,
     overlays,
     suspects,
+    drained,
     vips,
     vips,
     allocated,
@@ -278,12 +286,14 @@ class Oracle:
     def vips(self) -> dict[VipKey, VipState]:
         """Every VIP, those that are withheld as well."""
         suspected = {suspect.address for suspect in self.of(Suspect)}
+        leaving = {("task", *draining.key[1:]) for draining in self.of(Draining)}
         found = {}
         for key, offered in self.offers.items():
             family = address_family(key.name)
             backends = [backend for backend in offered if not family or (":" in backend.address) == (family == 6)]
             places: dict[BackendKey, list[Backend]] = defaultdict(list)
-            for backend in effective(backends, suspected, lambda task: task in self.good):
+            drained = leaving if key.protocol == "tcp" else ()
+            for backend in effective(backends, suspected, lambda task: task in self.good, drained):
                 places[backend.key].append(backend)
             if places:
                 order = sorted(places, key=lambda place: (":" in place.address, packed(place.address), place.port))

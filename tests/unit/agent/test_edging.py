@@ -23,7 +23,7 @@ from lb7.config import L7Config
 from lb7.demand_shapes import read_block
 from mesos_dns.catalog import Catalog
 from mesos_dns.config import ApiConfig, DnsConfig
-from mesos_dns.model import App, AppCheck, AppPort, Drop, Health, HealthOverlay, Put
+from mesos_dns.model import App, AppCheck, AppPort, Draining, Drop, Health, HealthOverlay, Put
 from tests.ports import free_ports
 
 LABELS = (("HAPROXY_GROUP", "external"), ("HAPROXY_0_VHOST", "app.example.com"))
@@ -169,6 +169,33 @@ async def test_what_is_asked_for_is_told_to_followers() -> None:
         again = made.edging.demand()
         assert again is not None
         assert again.epoch != demand.epoch, "its counters have begun anew"
+
+
+@pytest.mark.asyncio
+async def test_a_task_that_is_drained_gets_no_new_request_neither_of_who_sticks_to_it() -> None:
+    async with edge() as made:
+        one, two = await made.task(), await made.task()
+        sticky = (*LABELS, ("HAPROXY_0_STICKY", "true"))
+        made.catalog.publish("marathon", Put(structs.replace(APP, labels=sticky)))
+        await made.edging.open(made.config())
+        await made.until_answers(one, two)
+        cookies: dict[str, str] = {}
+        async with aiohttp.ClientSession(headers={"Host": "app.example.com"}) as session:
+            while not cookies:
+                async with session.get(f"http://127.0.0.1:{made.port}/") as answer:
+                    if await answer.text() == str(one):
+                        cookies = {name: morsel.value for name, morsel in answer.cookies.items()}
+            async with session.get(f"http://127.0.0.1:{made.port}/", cookies=cookies) as answer:
+                assert await answer.text() == str(one)
+        drained = Draining("F1", f"web.{one}", 1_800_000_000.0)
+        made.catalog.publish("marathon", Put(drained))
+        await made.until_answers(two)
+        async with aiohttp.ClientSession(headers={"Host": "app.example.com"}) as session:
+            for _ in range(3):
+                async with session.get(f"http://127.0.0.1:{made.port}/", cookies=cookies) as answer:
+                    assert await answer.text() == str(two)
+        made.catalog.publish("marathon", Drop(drained.key))
+        await made.until_answers(one, two)
 
 
 @pytest.mark.asyncio

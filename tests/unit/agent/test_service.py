@@ -23,9 +23,10 @@ import pytest
 import trustme
 
 from agent.config import load
+from agent.draining import Drains
 from agent.service import Service
 from mesos_dns.cookies import matching
-from mesos_dns.model import Put
+from mesos_dns.model import App, Draining, Put
 from tests.fakes.dns_serving import certificate, framed, read_one, trusting
 from tests.fakes.questions import AGENT, MARATHON, task
 
@@ -114,6 +115,45 @@ async def test_a_role_that_a_reload_turns_off_is_off(tmp_path: Path) -> None:
         assert (service.http, list(service.sources), list(service.catalog.sources)) == (None, [], [])
     finally:
         await service.stop()
+
+
+@pytest.mark.asyncio
+async def test_drained_tasks_are_told_as_long_as_there_is_a_coordinator(tmp_path: Path) -> None:
+    l4 = '[l4]\ndataplane = "off"\n'
+    path = await asyncio.to_thread(write, tmp_path, l4)
+    service = Service(await asyncio.to_thread(load, path), path)
+    app, drained = App("/web", framework_id="F1"), Draining("F1", "web.1", time.time() + 600)
+
+    async def told() -> None:
+        assert service.coordination.coordinator is not None
+        await Drains(service.coordination.coordinator).set(app, ["web.1"], drained.until)
+        async with asyncio.timeout(60):
+            while service.catalog.get(drained.key) != drained:
+                await asyncio.sleep(0.01)
+
+    await service.start()
+    try:
+        await told()
+        source = service.sources["draining"]
+        await asyncio.to_thread(write, tmp_path, l4 + '[log]\nlevel = "info"\n')
+        assert await service.reload()
+        assert service.sources["draining"] is source
+        await asyncio.to_thread(write, tmp_path)
+        assert await service.reload()
+        assert service.catalog.get(drained.key) is None
+        assert "draining" not in service.sources
+        assert "draining" not in service.catalog.sources
+        await asyncio.to_thread(write, tmp_path, l4)
+        assert await service.reload()
+        await told()
+    finally:
+        await service.stop()
+    again = Service(await asyncio.to_thread(load, path), path)
+    await again.start()
+    try:
+        assert again.catalog.get(drained.key) == drained, "from before the restart"
+    finally:
+        await again.stop()
 
 
 @pytest.mark.asyncio

@@ -15,12 +15,15 @@ import pytest_asyncio
 
 from lb4 import programmer
 from lb4.api_shapes import VipFailureRow
-from lb4.balancer import KNOWN_EVERY
+from lb4.balancer import KNOWN_EVERY, Balancer
 from lb4.balancer_state import Drift, owned_copy
 from lb4.services import BackendKey, Destination, Kind, Operation, Service, ServiceKey, Settings
 from lb4.slices import DESTINATIONS, SLICE
 from lb4.vip import Backend, VipKey, VipState
+from mesos_dns.model import Draining, VipAddress
 from tests.fakes.balancing import API, BOTH, LARGE, ONE, TWO, WEB, A, B, World
+from tests.fakes.data_plane import FakePlane
+from tests.fakes.vip_tables import NotingTable, vip_task
 
 pytestmark = pytest.mark.asyncio
 
@@ -166,6 +169,47 @@ async def test_drains_are_told(world: World) -> None:
     assert (draining.service, draining.address, draining.port, draining.seconds) == (ONE, "10.0.0.2", 8080, 5.0)
     assert world.balancer.status().draining == 1
     assert world.balancer.drains(API) == []
+
+
+async def test_a_task_that_is_drained_keeps_its_connections_and_gets_none() -> None:
+    address, drained = VipAddress("x.marathon", "11.0.0.1"), Draining("f-1", vip_task(1).id, 1_800_000_000.0)
+    table = NotingTable(vip_task(0), vip_task(1), address)
+    plane = FakePlane()
+    balancer = Balancer(
+        table,
+        plane,
+        known=lambda: True,
+        own=frozenset(),
+        owned=lambda address: address.startswith("11."),
+        scheduler="wlc",
+        reconcile=30.0,
+        drain_timeout=60.0,
+        clock=lambda: now,
+    )
+
+    async def quiet() -> dict[str, int]:
+        """The weights of the destinations when there is nothing to do."""
+        for _ in range(1000):
+            if await balancer.turn() > now:
+                return {key.address: found.weight for key, found in plane.state()[ONE].destinations.items()}
+        pytest.fail("the balancer never comes to rest")
+
+    now = 1000.0
+    assert await quiet() == {"9.0.0.1": 1, "9.0.0.2": 1}
+    plane.active = {(ONE, BackendKey("9.0.0.2", 8080)): 3}
+    table.put(drained)
+    assert await quiet() == {"9.0.0.1": 1, "9.0.0.2": 0}
+    now += 5.0
+    assert await quiet() == {"9.0.0.1": 1, "9.0.0.2": 0}
+    table.drop(drained)
+    assert await quiet() == {"9.0.0.1": 1, "9.0.0.2": 1}
+    table.put(drained)
+    await quiet()
+    plane.active = {}
+    now += 5.0
+    assert await quiet() == {"9.0.0.1": 1}
+    table.put(Draining("f-1", vip_task(0).id, 1_800_000_000.0))
+    assert await quiet() == {"9.0.0.1": 1, "9.0.0.2": 1}, "nothing else is there"
 
 
 async def test_own_checks(world: World) -> None:

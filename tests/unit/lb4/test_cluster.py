@@ -6,7 +6,7 @@ from typing import Any
 
 from lb4.cluster import PROTECTED, Cluster, unindex
 from lb4.task_backends import Whereabouts
-from mesos_dns.model import Ensemble, Framework, Health, HealthOverlay, Leadership, Network, Node, Suspect
+from mesos_dns.model import Draining, Ensemble, Framework, Health, HealthOverlay, Leadership, Network, Node, Suspect
 from tests.fakes.questions import AGENT, MARATHON, task
 
 ONE, TWO = task(1), task(2)
@@ -120,6 +120,17 @@ def test_a_suspect_bears_on_what_runs_there() -> None:
     assert not made.suspects
     alone = Suspect("fd00::9")
     assert set(made.set_suspect(alone.key, alone)) == {ALONE.key}
+
+
+def test_drained_tasks() -> None:
+    made = cluster(ONE)
+    draining = Draining("f-1", ONE.id, 1_800_000_000.0)
+    assert not made.draining
+    assert made.set_draining(draining.key, draining) == ONE.key
+    assert made.draining == {ONE.key}
+    assert made.set_draining(draining.key, None) == ONE.key
+    made.set_draining(draining.key, None)
+    assert not made.draining
 
 
 def test_tasks_move() -> None:

@@ -65,6 +65,16 @@ def test_weights_are_made_before_the_best_is_chosen() -> None:
     assert [(backend.weight, backend.state) for backend in made.backends] == [(1, State.FAIL_OPEN)]
 
 
+def test_drained_tasks_bear_on_tcp_alone() -> None:
+    backends = (Backend("10.0.0.1", 1, task=("task", "a")), Backend("10.0.0.2", 1, task=("task", "b")))
+    for protocol, weights in (("tcp", [0, 1]), ("udp", [1, 1])):
+        made = VipRecord(VipKey(protocol, "web.marathon", 80))
+        made.offers = {backend.task: (backend,) for backend in backends}
+        state = made.made((), never, {("task", "a")})
+        assert state is not None
+        assert [backend.weight for backend in state.backends] == weights
+
+
 def test_settings_are_those_of_the_first_definition() -> None:
     made = record(Backend("10.0.0.1", 1))
     check = VipCheck("http", "/health")

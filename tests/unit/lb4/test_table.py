@@ -17,6 +17,7 @@ from lb4.table import VipTable
 from lb4.vip import State, VipKey
 from mesos_dns.catalog import Delta
 from mesos_dns.model import (
+    Draining,
     Entity,
     Framework,
     Health,
@@ -191,6 +192,34 @@ def test_a_node_that_never_reported_is_not_suspect() -> None:
         ("9.0.0.1", 8080, 0, State.SUSPECT),
         up(1),
     ]
+
+
+def test_a_task_that_is_drained_touches_its_own_vips_only() -> None:
+    table = Table(task(0), task(1), task(2, "/y:80"))
+    draining = Draining("f-1", task(1).id, 1_800_000_000.0)
+    table.put(draining)
+    assert table.told() == [up(0), ("9.0.0.2", 8080, 0, State.DRAINING)]
+    assert table.hears(X)
+    table.put(Draining("f-1", task(1).id, 1_800_000_060.0))
+    assert table.hears()
+    table.drop(draining)
+    assert table.told() == [up(0), up(1)]
+    assert table.hears(X)
+
+
+def test_a_task_that_comes_while_it_is_drained_gets_nothing() -> None:
+    table = Table(Draining("f-1", task(1).id, 1_800_000_000.0), task(0), task(1))
+    assert table.told() == [up(0), ("9.0.0.2", 8080, 0, State.DRAINING)]
+
+
+def test_when_all_tasks_of_a_vip_are_drained_they_go_on_until_they_are_killed() -> None:
+    drained = [Draining("f-1", task(number).id, 1_800_000_000.0) for number in (0, 1)]
+    table = Table(task(0), task(1), *drained)
+    assert table.told() == [("9.0.0.1", 8080, 1, State.FAIL_OPEN), ("9.0.0.2", 8080, 1, State.FAIL_OPEN)]
+    table.put(task(0, state="TASK_KILLING"))
+    assert table.told() == [("9.0.0.1", 8080, 0, State.DRAINING), ("9.0.0.2", 8080, 1, State.FAIL_OPEN)]
+    table.put(task(1, state="TASK_KILLING"))
+    assert [weight for _, _, weight, _ in table.told()] == [0, 0]
 
 
 def test_unhealthy_ones_that_were_healthy_once_stay_when_none_is_better() -> None:

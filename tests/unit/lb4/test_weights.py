@@ -94,6 +94,36 @@ def test_pending_and_draining_ones_never_count() -> None:
     assert list(effective((), {"10.0.0.1"}, always)) == []
 
 
+def test_drained_tasks_get_nothing_new_while_another_does() -> None:
+    two = backend(2, base=3)
+    assert brief(effective((ACTIVE, two, SICK), (), never, {("task", "1"), ("task", "3")})) == [
+        ("1", 0, State.DRAINING),
+        ("2", 3, State.ACTIVE),
+        ("3", 0, State.UNHEALTHY),
+    ]
+    assert effective((ACTIVE, two), (), never, {("task", "9")}) == [ACTIVE, two]
+
+
+def test_when_all_that_work_are_drained_they_go_on() -> None:
+    two, keys = backend(2, base=3), {("task", "1"), ("task", "2")}
+    assert brief(effective((ACTIVE, two), (), never, keys)) == [("1", 1, State.FAIL_OPEN), ("2", 3, State.FAIL_OPEN)]
+    suspected = effective((ACTIVE, two, SICK, DRAINED), {"10.0.0.2"}, always, {*keys, ("task", "4")})
+    assert brief(suspected) == [
+        ("1", 1, State.FAIL_OPEN),
+        ("2", 0, State.SUSPECT),
+        ("3", 0, State.UNHEALTHY),
+        ("4", 0, State.DRAINING),
+    ], "one that is known to work is better than one that fails, and who is killed stays out of it"
+
+
+def test_when_none_works_it_does_not_count_who_is_drained() -> None:
+    assert brief(effective((SICK, PENDED, DRAINED), (), always, {("task", "3"), ("task", "2")})) == [
+        ("3", 1, State.FAIL_OPEN),
+        ("2", 0, State.PENDING),
+        ("4", 0, State.DRAINING),
+    ]
+
+
 def test_a_base_of_0_is_never_opened() -> None:
     off = backend(1, base=0)
     assert list(effective((off,), {"10.0.0.1"}, always)) == [off]

@@ -14,7 +14,7 @@ from lb7.labels import read_app
 from lb7.table import RouteTable, Server, TableDelta
 from lb7.view import RouteView
 from mesos_dns.catalog import Catalog
-from mesos_dns.model import App, Entity, Framework, Health, Put, Sync, Task
+from mesos_dns.model import App, Draining, Entity, Framework, Health, Put, Sync, Task
 from tests.fakes.marathon_apps import FRAMEWORK, FollowedTable, app, delta, table_of, task, tasks, view_of
 
 COMPAT = L7Config(compat="marathon-lb")
@@ -132,6 +132,36 @@ def test_what_mesos_says_of_a_task_counts_too() -> None:
     assert servers(heard.table, "/web:10000") == []
     heard.after(gone=(known,))
     assert len(servers(heard.table, "/web:10000")) == 1
+
+
+def test_a_task_that_is_drained_gets_nothing_new_at_any_port_of_its_app() -> None:
+    two = app("/two", {"0_VHOST": "two.b", "1_VHOST": "other.b"}, ports=(10001, 10002))
+    (one, other), (apart, _) = tasks(two), tasks(WEB)
+    heard = Heard(view_of(None, WEB, two, one, other, *tasks(WEB), Draining("F1", apart.task_id, 1.0, "elsewhere")))
+    drained = Draining(one.framework_id, one.task_id, 1_800_000_000.0)
+    (told,) = heard.after(drained)
+    assert told.clusters.keys() == {"/two:10001", "/two:10002"}
+    assert not told.hosts
+    assert not told.listeners
+    for cluster in told.clusters.values():
+        assert cluster is not None
+        assert [(server.task, server.draining) for server in cluster.servers] == [
+            (one.task_id, True),
+            (other.task_id, False),
+        ]
+    assert not heard.after(structs.replace(drained, until=1_800_000_060.0))
+    assert not heard.after(Draining(one.framework_id, "nobody", 1_800_000_000.0))
+    (told,) = heard.after(gone=(drained,))
+    assert not any(server.draining for cluster in heard.table.clusters.values() for server in cluster.servers)
+    assert not heard.after(gone=(drained,))
+
+
+def test_a_task_that_comes_while_it_is_drained_gets_nothing() -> None:
+    one, other = tasks(WEB)
+    drained = Draining(one.framework_id, one.task_id, 1_800_000_000.0)
+    heard = Heard(view_of(None, drained, WEB, other))
+    heard.after(one)
+    assert [server.draining for server in heard.table.clusters["/web:10000"].servers] == [True, False]
 
 
 def test_health_can_be_ignored() -> None:

@@ -18,6 +18,7 @@ from mesos_dns import catalog_file
 from mesos_dns.catalog_file import CatalogFile, Saved
 from mesos_dns.model import (
     App,
+    Draining,
     Endpoint,
     Ensemble,
     Entity,
@@ -62,6 +63,7 @@ ENTITIES: tuple[Entity, ...] = (
     VipAddress(name="web.marathon", address="11.0.0.1", address6="fd01:c::1"),
     Vip("db.marathon", 5432, selector=VipSelector(app="/db"), servers=(VipServer("10.0.0.4", 1),), check=VipCheck()),
     Suspect("10.0.0.1"),
+    Draining("F1", "t", 1_800_000_000.5),
     Ensemble((("10.0.0.3", "fd00::3"), ())),
     StaticRecords("a.mesos.", 65280, 5, (b"\x00\xff", b""), "mesos."),
 )

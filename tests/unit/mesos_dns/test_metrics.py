@@ -18,7 +18,7 @@ from mesos_dns import metrics
 from mesos_dns.api_context import ApiContext
 from mesos_dns.boot_names import BootNames
 from mesos_dns.metrics import KINDS, entity_counts, exposition
-from mesos_dns.model import App, HealthOverlay, Leadership, StaticRecords, Suspect, Vip, VipAddress
+from mesos_dns.model import App, Draining, HealthOverlay, Leadership, StaticRecords, Suspect, Vip, VipAddress
 from mesos_dns.resolver.upstreams import Upstreams
 from mesos_dns.saved import SavedCatalog
 from mesos_dns.sources.counters import SourceCounters
@@ -205,6 +205,7 @@ async def test_every_kind_is_counted() -> None:
         VipAddress("v", "11.0.0.1"),
         Vip("v", 80),
         Suspect("10.0.0.1"),
+        Draining("f", "t", 1_800_000_000.0),
         StaticRecords("a.", 1, 60, ()),
     )
     assert {entity.key[0] for entity in entities} == set(KINDS)

@@ -10,6 +10,7 @@ import pytest
 
 from mesos_dns.model import (
     App,
+    Draining,
     Endpoint,
     Ensemble,
     Entity,
@@ -43,6 +44,7 @@ EXAMPLES: tuple[tuple[Entity, tuple[str, ...]], ...] = (
         ("vip", "mesos", "tcp", "db.marathon", "5432"),
     ),
     (Suspect("10.0.0.7"), ("reachability", "mesos", "10.0.0.7")),
+    (Draining("F1", "t", 1_800_000_000.0), ("draining", "mesos", "F1", "t")),
     (Ensemble((("10.0.0.3",),)), ("ensemble", "mesos")),
     (StaticRecords("a.mesos.", 1, 5, (b"\x0a\x00\x00\x01",)), ("records", "a.mesos.", "1")),
 )

@@ -15,6 +15,7 @@ from mesos_dns.model import (
     App,
     AppCheck,
     AppPort,
+    Draining,
     Endpoint,
     Ensemble,
     Entity,
@@ -105,6 +106,7 @@ EVERYTHING: tuple[Entity, ...] = (
     VipAddress("db.marathon", "11.0.0.1"),
     Vip("db.marathon", 5432, selector=VipSelector(app="/db"), servers=(VipServer("10.0.0.4", 1),), check=VipCheck()),
     Suspect("10.0.0.1"),
+    Draining("F1", "web.1", 1795405260.5),
     Ensemble((("10.0.0.1",), ())),
     StaticRecords("x.example.", 16, 60, (b"\x03abc", b"\x00\xff"), "example."),
 )
