@@ -52,8 +52,9 @@ _Question = TypeVar("_Question", bound=msgspec.Struct)
 
 
 class Autoscale(Protocol):
-    """Who answers. All raise LookupError where there is no such app, ValueError for what is ambiguous or can't be (the
-    text says what to do), and OSError or CoordinatorLost where Marathon or the coordinator can't be reached."""
+    """Who answers. `app_id` is an app's id, or FRAMEWORK:ID where several Marathons have one of that id. All raise
+    LookupError where there is no such app, ValueError for what is ambiguous or can't be (the text says what to do), and
+    OSError or CoordinatorLost where Marathon or the coordinator can't be reached."""
 
     async def shown(self, app_id: str = "") -> Shown:
         """What is scaled; only this app where one is named."""
@@ -208,7 +209,7 @@ def _answered(handler: _Handler) -> _Handler:
         except CoordinatorLost as error:
             return _plain(503, f"the coordinator can't be reached: {_text(error)}; try again")
         except OSError as error:
-            return _plain(503, f"can't be reached: {_text(error)}; try again")
+            return _plain(503, _text(error) if error.args else "no answer in time: try again")
 
     return answered
 

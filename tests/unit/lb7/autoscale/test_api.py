@@ -134,8 +134,9 @@ async def test_what_became_of_a_change(result: Result) -> None:
         (KeyError("no app /x"), (404, "404: no app /x")),
         (ValueError("two apps\nare /x"), (400, "400: two apps?are /x")),
         (CoordinatorLost("zk"), (503, "503: the coordinator can't be reached: zk; try again")),
-        (ConnectionRefusedError(111, "refused"), (503, "503: can't be reached: refused; try again")),
-        (TimeoutError(), (503, "503: can't be reached: TimeoutError; try again")),
+        (ConnectionRefusedError(111, "refused"), (503, "503: refused")),
+        (ConnectionError("nothing was changed: zk"), (503, "503: nothing was changed: zk")),
+        (TimeoutError(), (503, "503: no answer in time: try again")),
     ],
 )
 async def test_what_can_not_be_done(fault: Exception, expected: Answer) -> None:
