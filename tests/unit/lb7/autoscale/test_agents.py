@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import trustme
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from lb7.autoscale import agent_usage, polling
 from lb7.autoscale import agents as agents_module
@@ -276,6 +278,37 @@ async def test_a_refused_login_is_tried_once_more_and_then_told(tmp_path: Path) 
             assert "credentials are refused" in (await known(agents, app)).error
             server.answers[PATH] = check
             assert (await known(agents, app, lambda found: bool(found.each))).each == {"a": 0.5}
+
+
+@pytest.mark.asyncio
+async def test_a_service_account_logs_in_once_for_all_agents(tmp_path: Path) -> None:
+    account = tmp_path / "account.json"
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+    async def log_in(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"token": f"t{server.count('/login')}"})
+
+    async def check(request: web.Request) -> web.StreamResponse:
+        known_token = request.headers["Authorization"] == f"token=t{good}"
+        return web.Response(body=containers(a=1, b=1)) if known_token else web.Response(status=401)
+
+    async with Answering() as server:
+        good = 1
+        server.answers |= {PATH: check, "/login": log_in}
+        account.write_text(json.dumps({"uid": "pharos", "private_key": text, "login_endpoint": f"{server.url}/login"}))
+        app = app_of("memory", *(AppTask("a", f"S{n}") for n in range(8)))
+        agents = provider(
+            *(node_of(server, f"S{n}") for n in range(8)),
+            config=MesosConfig(auth="iam", iam_config_file=str(account)),
+        )
+        async with providing(agents, app):
+            await known(agents, app, lambda found: bool(found.each) and not found.partial)
+            assert server.count("/login") == 1
+            good = 2  # the old one is valid no longer
+            await known(agents, app, lambda _: server.count("/login") >= 2)
+            await known(agents, app, lambda found: bool(found.each) and not found.partial)
+            assert server.count("/login") == 2
 
 
 @pytest.mark.asyncio
