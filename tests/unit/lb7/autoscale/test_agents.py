@@ -49,9 +49,9 @@ def node_of(server: Answering, name: str = "S1") -> Node:
     return Node(name, "agent.example", ("127.0.0.1",), server.port)
 
 
-def containers(**seconds: float) -> bytes:
-    """An agent's answer: CPU seconds by task, now; each has one CPU and uses half of its memory."""
-    told = {"timestamp": time.time(), "cpus_soft_limit": 1.0, "mem_rss_bytes": 50, "mem_limit_bytes": 100}
+def containers(at: float = 0.0, **seconds: float) -> bytes:
+    """An agent's answer: CPU seconds by task at a time (0: now); each has one CPU and uses half of its memory."""
+    told = {"timestamp": at or time.time(), "cpus_soft_limit": 1.0, "mem_rss_bytes": 50, "mem_limit_bytes": 100}
     return json.dumps(
         [
             {
@@ -91,7 +91,8 @@ async def test_cpu_over_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.time()
 
     async def measure(request: web.Request) -> web.StreamResponse:
-        return web.Response(body=containers(a=(time.time() - began) / 4))
+        now = time.time()
+        return web.Response(body=containers(now, a=(now - began) / 4))
 
     async with Answering() as server:
         server.answers[PATH] = measure
@@ -99,7 +100,7 @@ async def test_cpu_over_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
         agents = provider(node_of(server))
         async with providing(agents, app):
             found = await known(agents, app, lambda found: bool(found.each))
-        assert found.each == {"a": pytest.approx(0.25, rel=0.3)}
+        assert found.each == {"a": pytest.approx(0.25, rel=1e-3)}
 
 
 @pytest.mark.asyncio
@@ -141,6 +142,7 @@ async def test_an_agent_that_does_not_answer_makes_it_a_part() -> None:
 @pytest.mark.parametrize("kept", [0, 500])
 async def test_agents_that_hang_delay_no_other(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agents_module, "MOST_KEPT", kept)
+    monkeypatch.setattr(agents_module, "WITHIN", 60.0)  # those that hang do so until the end
     async with Answering() as server, Answering() as hanging:
         server.answers[PATH], hanging.answers[PATH] = containers(a=1), None
         app = app_of("memory", AppTask("a", "S1"))
