@@ -157,21 +157,26 @@ class _Client:
     async def usages(self, node: Node, address: str, before: Usages, *, keep: bool) -> Usages:
         """What an agent says, once more with fresh credentials where these are refused. `keep`: the connection, for
         the next time. Raises ReadError."""
+        if node.cluster != self._config.name:  # whom our credentials are not for
+            raise ReadError("unknown", f"agent {node.id} is of {node.cluster}, not of [mesos] name", node.cluster)
+        headers = await self._headers()
         try:
-            found = await self._once(node, address, before, keep)
+            found = await self._once(node, address, before, keep, headers)
         except ReadError as error:
-            if error.kind != "auth" or not self._auth.rejected():
+            if error.kind != "auth":
                 raise
-            found = await self._once(node, address, before, keep)
+            again = await self._headers()
+            if again == headers:  # else they have been renewed since
+                if not self._auth.rejected():
+                    raise
+                again = await self._headers()
+            found = await self._once(node, address, before, keep, again)
         if isinstance(self._auth, IamAuth):
             self._auth.accepted()
         return found
 
-    async def _once(self, node: Node, address: str, before: Usages, keep: bool) -> Usages:
-        if node.cluster != self._config.name:  # whom our credentials are not for
-            raise ReadError("unknown", f"agent {node.id} is of {node.cluster}, not of [mesos] name", node.cluster)
+    async def _once(self, node: Node, address: str, before: Usages, keep: bool, headers: dict[str, str]) -> Usages:
         base = f"{self._scheme}://{host_port_text(address, node.port or DEFAULT_PORT)}"
-        headers = await self._headers()
         async with self.fetcher.answered(
             f"{base}/monitor/statistics",
             name=f"agent {node.id} ({base})",

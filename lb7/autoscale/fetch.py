@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from typing import Literal
 
 import aiohttp
 import yarl
@@ -16,6 +17,13 @@ import yarl
 from mesos_dns.hosts import Hosts
 from mesos_dns.sources.mesos_client import reason
 from mesos_dns.sources.outgoing import new_session, text_of_refusal
+
+FailureKind = Literal[
+    "connect", "timeout", "redirect", "auth", "forbidden", "status", "answer", "value", "file", "unknown", "internal"
+]
+"""connect, timeout: nobody there, or no whole answer in time. redirect, auth (401), forbidden (403), status: no 200.
+answer: not what was asked for. value: an answer without one number. file: ours can't be read. unknown: the catalog has
+no address. internal: a fault of Pharos."""
 
 MOST_OF_AN_ERROR = 1000
 """Characters: a server's own words may be in it."""
@@ -26,7 +34,7 @@ class ReadError(Exception):
     one kind and place one is logged). `conclusive`: the server did answer, and what it told before no longer counts;
     otherwise it could not be asked."""
 
-    def __init__(self, kind: str, text: str, place: str, *, conclusive: bool = False) -> None:
+    def __init__(self, kind: FailureKind, text: str, place: str, *, conclusive: bool = False) -> None:
         super().__init__("".join(letter if letter.isprintable() else "?" for letter in text[:MOST_OF_AN_ERROR]))
         self.kind = kind
         self.place = place
@@ -149,7 +157,8 @@ async def _check(response: aiohttp.ClientResponse, name: str, place: str) -> Non
     if 300 <= status < 400:
         raise ReadError("redirect", f"{name}: redirects to elsewhere (status {status}); refused", name, conclusive=True)
     if status in (401, 403):
-        raise ReadError("auth", f"{name}: status {status}: our credentials are refused", place)
+        why = "our credentials are refused, or are missing" if status == 401 else "we may not read this"
+        raise ReadError("auth" if status == 401 else "forbidden", f"{name}: status {status}: {why}", place)
     if status != 200:
         text = await text_of_refusal(response)
         conclusive = 400 <= status < 500 and status not in (408, 429)

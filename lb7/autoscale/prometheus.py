@@ -198,7 +198,10 @@ class _Server:
         """The headers and the TLS settings (blocks). Raises OSError, ValueError that name the file."""
         headers = {}
         if self._token_file:
-            token = first_line(self._token_file).strip()
+            try:
+                token = first_line(self._token_file).strip()
+            except UnicodeDecodeError:
+                token = ""
             if not token or not token.isascii() or not token.isprintable():
                 raise ValueError(f"prometheus_token_file {self._token_file}: no token in its first line")
             headers["Authorization"] = f"Bearer {token}"

@@ -67,7 +67,8 @@ async def test_a_404_is_conclusive_and_a_503_is_not() -> None:
     async with Answering() as server:
         server.answers["/busy"] = answer(503)
         server.answers["/often"] = answer(429)
-        for path, conclusive in (("/none", True), ("/busy", False), ("/often", False)):
+        server.answers["/not for us"] = answer(403)
+        for path, conclusive in (("/none", True), ("/busy", False), ("/often", False), ("/not%20for%20us", False)):
             with pytest.raises(ReadError) as raised:
                 await fetch(server.url + path)
             assert raised.value.conclusive is conclusive
