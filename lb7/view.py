@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TypeAlias, TypeVar
 
 from msgspec import structs
@@ -386,9 +386,9 @@ class RouteView:
         spec = self._read(unit, merged.app)
         filtered = self._config.health == "exclude-unhealthy"
         tasks = [task for task in merged.tasks if self._mesos.in_service(task, filtered)]
-        draining = self._draining(merged.draining, tasks)
         problems = [*spec.problems, *(merged.problems if spec.ports else ())]
         hold = not self._sleepers.isdisjoint(self._members[unit])
+        draining = self._draining(merged.draining, tasks, hold)
         claims: list[Claim] = []
         clusters: dict[str, Cluster] = {}
         asking = 0
@@ -409,11 +409,13 @@ class RouteView:
         self._index.set_unit(unit, claims)
         self._problems.set(unit, problems)
 
-    def _draining(self, replaced: frozenset[str], tasks: Iterable[HealthOverlay]) -> Collection[str]:
-        """The ids of tasks that get nothing new: those that a deployment replaces, and those that are to be removed."""
+    def _draining(self, replaced: frozenset[str], tasks: Collection[HealthOverlay], hold: bool) -> Collection[str]:
+        """The ids of tasks that get nothing new: those that a deployment replaces, and those that are to be removed.
+        When the latter are all that is left they go on, unless requests are held meanwhile."""
         if not self._drained:
             return replaced
-        return replaced.union([task.task_id for task in tasks if task.key in self._drained])
+        drained = replaced.union([task.task_id for task in tasks if task.key in self._drained])
+        return drained if hold or any(task.task_id not in drained for task in tasks) else replaced
 
     def _merged(self, unit: UnitKey) -> Merged | None:
         keys = self._members.get(unit)

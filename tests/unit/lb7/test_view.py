@@ -164,6 +164,23 @@ def test_a_task_that_comes_while_it_is_drained_gets_nothing() -> None:
     assert [server.draining for server in heard.table.clusters["/web:10000"].servers] == [True, False]
 
 
+def test_when_all_tasks_are_drained_they_go_on_unless_requests_are_held() -> None:
+    sleeper = app("/sleeper", {"0_VHOST": "z.b"}, ports=(10001,))
+    sleeper = structs.replace(
+        sleeper,
+        labels=(*sleeper.labels, ("PHAROS_SCALE_MIN", "0"), ("PHAROS_SCALE_MAX", "3"), ("PHAROS_SCALE_RPS", "9")),
+    )
+    for of, cluster, expected in ((WEB, "/web:10000", False), (sleeper, "/sleeper:10001", True)):
+        one, other = tasks(of)
+        heard = Heard(view_of(None, of, one, other))
+        heard.after(*[Draining(each.framework_id, each.task_id, 1_800_000_000.0) for each in (one, other)])
+        assert [server.draining for server in heard.table.clusters[cluster].servers] == [expected, expected]
+        heard.after(task(of, 3))
+        assert [server.draining for server in heard.table.clusters[cluster].servers] == [True, True, False]
+        heard.after(structs.replace(task(of, 3), health=Health.UNHEALTHY))
+        assert [server.draining for server in heard.table.clusters[cluster].servers] == [expected, expected]
+
+
 def test_health_can_be_ignored() -> None:
     pending = [structs.replace(one, health=Health.PENDING) for one in tasks(WEB)]
     assert servers(table_of(WEB, *pending), "/web:10000") == []
