@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from lb7.api import EdgeView
 from lb7.autoscale.config import AutoscaleConfig
 from lb7.autoscale.policies import sleeps_by
 from lb7.config import L7Config
+from lb7.demand import EdgeDemand
 from lb7.metrics import L7Parts
 from lb7.server_checks import ServerChecks
 from lb7.status import status
@@ -27,6 +29,7 @@ from lb7.table import Cluster, TableDelta
 from lb7.view import RouteView
 from lb7.workers import Workers
 from mesos_dns.catalog import Catalog
+from mesos_dns.model import Key
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("pharos.access")
@@ -39,16 +42,19 @@ WAIT = 0.2
 class Edging:
     """See the module. `open`; for another configuration `change`; at the end `drain`, or `close`.
 
-    `known` tells whether anybody has said yet what apps there are.
+    `known` tells whether anybody has said yet what apps there are. `identity` is what this edge is called among others;
+    "": something new in each process.
     """
 
-    def __init__(self, catalog: Catalog, known: Callable[[], bool]) -> None:
+    def __init__(self, catalog: Catalog, known: Callable[[], bool], identity: str = "") -> None:
+        self.identity = identity or secrets.token_hex(8)
         self.view: RouteView | None = None
         self.workers: Workers | None = None
         self.checks: ServerChecks | None = None
         self._catalog = catalog
         self._known = known
         self._config: L7Config | None = None
+        self._demand: EdgeDemand | None = None
         self._clusters: dict[str, Cluster] = {}
         self._begun = False
         self._draining = False
@@ -70,13 +76,14 @@ class Edging:
         which apps may sleep. Raises OSError that names listener and address."""
         if config is None:
             return
-        workers = Workers(config, log=_write, recertified=self._recertified)
+        workers = Workers(config, log=_write, recertified=self._recertified, held=self._held)
         try:
             await workers.open()
         except BaseException:
             await workers.close()
             raise
         self._config, self.workers = config, workers
+        self._demand = EdgeDemand(self.identity, workers.totals, lambda: self._clusters, self._apps_behind)
         self.checks = ServerChecks(self._checked)
         later = asyncio.get_running_loop().call_soon
         self._reserved = tuple(reserved)
@@ -118,6 +125,8 @@ class Edging:
     async def close(self) -> None:
         """End everything at once."""
         await self._background.end_all()
+        if self._demand is not None:
+            self._demand.close()
         if self.view is not None:
             self._catalog.unlisten(self.view.apply)
             self.view.unlisten(self._routed)
@@ -125,7 +134,7 @@ class Edging:
             await self.checks.close()
         if self.workers is not None:
             await self.workers.close()
-        self.view, self.workers, self.checks, self._config = None, None, None, None
+        self.view, self.workers, self.checks, self._config, self._demand = None, None, None, None, None
         self._clusters.clear()
         self._begun = self._draining = False
 
@@ -151,6 +160,10 @@ class Edging:
             workers.servers,
             lambda: self.ready,
         )
+
+    def demand(self) -> EdgeDemand | None:
+        """What is counted, for those who follow it; None while `[l7]` is off, or not known what to route."""
+        return self._demand if self._begun and not self._draining else None
 
     # --- changes ----------------------------------------------------------------------------------
 
@@ -193,6 +206,8 @@ class Edging:
                 self._clusters[name] = cluster
             else:
                 self._clusters.pop(name, None)
+        if self._demand is not None:
+            self._demand.routed(delta)
         if self.workers is not None:
             self.workers.apply(TableDelta(delta.listeners, delta.hosts, clusters))
 
@@ -207,6 +222,14 @@ class Edging:
         if self.checks is not None:
             for name, cluster in clusters:
                 self.checks.keep(name, cluster if checked else None)
+
+    def _held(self, cluster: str) -> None:
+        """A request waits for this cluster's app to wake, and none did before."""
+        if self._demand is not None:
+            self._demand.held(cluster)
+
+    def _apps_behind(self, cluster: str) -> tuple[Key, ...]:
+        return self.view.apps_behind(cluster) if self.view is not None else ()
 
     def _marked(self, cluster: Cluster) -> Cluster:
         if self.checks is None or self._config is None or not self._config.checks:

@@ -36,7 +36,9 @@ OPEN_PATHS = frozenset({"/livez", "/healthz", "/readyz", "/_haproxy_health_check
 """Need no token: whoever restarts a process or picks one to ask has none."""
 
 ENDLESS = frozenset({"/v1/watch"})
-"""Answers that go on until one side ends them: they have limits of their own and hold up no end."""
+"""Answers that go on until one side ends them: they have limits of their own and hold up no end. So have those of
+WATCHED, where `?watch=true` asks for it."""
+WATCHED = frozenset({"/v1/demand"})
 
 MAX_CONNECTIONS = 1000
 """Connections of one part at most, those of followers not counted."""
@@ -221,7 +223,7 @@ class _Part:
     async def _account(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Counts, limits the time, and turns errors into plain text."""
         self._silent.discard(request.protocol)
-        if _template(request) in ENDLESS:
+        if _is_endless(request):
             return await self._account_endless(request, handler)
         self._enter(1)
         began = time.perf_counter()
@@ -300,6 +302,11 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _plain(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(status=status, text=text, headers=headers)
+
+
+def _is_endless(request: web.Request) -> bool:
+    template = _template(request)
+    return template in ENDLESS or (template in WATCHED and request.query.get("watch") == "true")
 
 
 def _template(request: web.Request) -> str:

@@ -51,6 +51,8 @@ from lb4.metrics import L4Metrics
 from lb7.api import DOCUMENTED as ROUTES_DOCUMENTED
 from lb7.api import admin_routes
 from lb7.api import routes as edge_routes
+from lb7.demand_api import DOCUMENTED as DEMAND_DOCUMENTED
+from lb7.demand_api import routes as demand_routes
 from lb7.metrics import L7Metrics
 from mesos_dns.api import ApiContext
 from mesos_dns.api_context import VERSION
@@ -313,7 +315,11 @@ class Service:
         if config.api is None and config.admin is None:
             return
         vips = VipView(self.balancing.table, self.catalog, self._vip_zone, lambda: self.balancing.balancer)
-        more = [*vip_routes(self.context, vips), *edge_routes(self.context, self.edging.routes)]
+        more = [
+            *vip_routes(self.context, vips),
+            *edge_routes(self.context, self.edging.routes),
+            *demand_routes(self.context, self.edging.demand),
+        ]
         http = HttpServer(self.context, config, more, admin_routes(self.edging.routes))
         await http.start()
         self.http = http
@@ -353,7 +359,7 @@ class Service:
             balancing=self.balancing.status,
             edging=self.edging.status,
             carries=lambda: self.edging.ready,
-            documented=(*VIPS_DOCUMENTED, *ROUTES_DOCUMENTED),
+            documented=(*VIPS_DOCUMENTED, *ROUTES_DOCUMENTED, *DEMAND_DOCUMENTED),
             more_metrics=self._more_metrics,
         )
 

@@ -59,9 +59,11 @@ class _Counted(Generic[T]):
 
 
 class Totals:
-    """See the module: `worker` is the sum of all workers, `workers` are by number."""
+    """See the module: `worker` is the sum of all workers, `workers` are by number. `touched`, where it is set, gets the
+    names of clusters whose counts or figures change; who set it takes them out."""
 
     def __init__(self) -> None:
+        self.touched: set[str] | None = None
         self.worker: Counts = {}
         self.workers: dict[int, Counts] = {}
         self._listeners: _Counted[Counts] = _Counted(LISTENERS_KEPT, dict)
@@ -90,6 +92,9 @@ class Totals:
                 of_clusters[name] = figures
             else:
                 of_clusters.pop(name, None)
+        if self.touched is not None:
+            self.touched.update(name for name, _ in block.clusters)
+            self.touched.update(block.clusters_now)
 
     def number(self, name: str) -> int | float:
         """One counter of all workers together."""
@@ -99,7 +104,9 @@ class Totals:
     def ended(self, number: int) -> None:
         """A worker is no more: it has counted, but nothing is now."""
         self._now.pop(number, None)
-        self._clusters_now.pop(number, None)
+        figures = self._clusters_now.pop(number, {})
+        if self.touched is not None:
+            self.touched.update(figures)
 
     @property
     def now(self) -> Counts:
@@ -120,6 +127,14 @@ class Totals:
         for of_worker in self._clusters_now.values():
             for name, figures in of_worker.items():
                 add(whole.setdefault(name, {}), figures)
+        return whole
+
+    def figures_of(self, cluster: str) -> Counts:
+        """The same of one cluster."""
+        whole: Counts = {}
+        for of_worker in self._clusters_now.values():
+            if (figures := of_worker.get(cluster)) is not None:
+                add(whole, figures)
         return whole
 
     @property

@@ -117,6 +117,11 @@ class RouteView:
         """What is not carried out, by app id. A whole pass: for those who look."""
         return self._problems.by_app()
 
+    def apps_behind(self, cluster: str) -> tuple[Key, ...]:
+        """The keys of the apps that a cluster is of: one, or all of a deployment group; () for one that is none's."""
+        unit = self._owners.get(cluster)
+        return tuple(sorted(self._members.get(unit, ()))) if unit is not None else ()
+
     @property
     def pending(self) -> bool:
         """Whether changes are not in the table yet."""

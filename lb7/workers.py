@@ -50,7 +50,8 @@ _SLICE = 50
 
 class Workers:
     """See the module. `log` gets records of the access log. `confine`: workers give up their privileges.
-    `recertified` is called whenever there are other certificates."""
+    `recertified` is called whenever there are other certificates, `held` with a cluster's name when requests for it
+    begin to be held in a worker; how many, `totals().clusters_now` says by then."""
 
     def __init__(
         self,
@@ -59,8 +60,10 @@ class Workers:
         log: Callable[[dict[str, Any]], None],
         confine: bool = True,
         recertified: Callable[[], None] = lambda: None,
+        held: Callable[[str], None] = lambda cluster: None,
     ) -> None:
         self._config, self._log, self._confine, self._recertified = config, log, confine, recertified
+        self._held = held
         self._count = worker_count(config)
         self._listening = Listening(self._count)
         self._wanted = Wanted(settings_of(config, self._count), self._listening)

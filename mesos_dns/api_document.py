@@ -92,13 +92,14 @@ _EXAMPLES: dict[str, Any] = {
 
 
 class Documented(NamedTuple):
-    """A list that another package tells at `path`: the struct of its rows, and an example."""
+    """What another package tells at `path`: the struct of its rows, and an example; not `listed`: one such struct."""
 
     path: str
     name: str
     summary: str
     row: type[msgspec.Struct]
-    example: list[Any]
+    example: Any
+    listed: bool = True
 
 
 def document(version: str, *, enumeration: bool = True, beside: Sequence[Documented] = ()) -> dict[str, Any]:
@@ -119,8 +120,8 @@ def document(version: str, *, enumeration: bool = True, beside: Sequence[Documen
     named = {kind.__name__: schema for kind, schema in zip(types, schemas, strict=True)}
     paths = {**_lookups(named), **_lists(named), **_watch(), **_process(named)}
     for each in beside:
-        rows = {"type": "array", "items": named[each.row.__name__]}
-        paths[each.path] = _get(each.path, each.name, each.summary, rows, example=each.example)
+        schema = {"type": "array", "items": named[each.row.__name__]} if each.listed else named[each.row.__name__]
+        paths[each.path] = _get(each.path, each.name, each.summary, schema, example=each.example)
     if not enumeration:
         del paths["/v1/enumerate"], paths["/v1/axfr"], paths["/v1/records"]
     return {

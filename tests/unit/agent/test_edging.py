@@ -20,6 +20,7 @@ from agent.sections import AdminConfig, Config
 from lb7.autoscale.config import AutoscaleConfig
 from lb7.autoscale.policy import Metric, Policy
 from lb7.config import L7Config
+from lb7.demand_shapes import read_block
 from mesos_dns.catalog import Catalog
 from mesos_dns.config import ApiConfig, DnsConfig
 from mesos_dns.model import App, AppCheck, AppPort, Drop, Health, HealthOverlay, Put
@@ -131,6 +132,43 @@ async def test_requests_follow_the_catalog() -> None:
         await made.until_answers(two)
         made.catalog.publish("marathon", Drop(APP.key))
         await made.until_answers(503)
+
+
+@pytest.mark.asyncio
+async def test_what_is_asked_for_is_told_to_followers() -> None:
+    async with edge() as made:
+        one = await made.task()
+        made.catalog.publish("marathon", Put(APP))
+        assert made.edging.demand() is None
+        await made.edging.open(made.config())
+        await made.until_answers(one)
+        demand = made.edging.demand()
+        assert demand is not None
+        assert demand.identity == made.edging.identity
+        async with demand.follow() as follower:
+            lines = follower.lines()
+            requests = 0
+            async with asyncio.timeout(60):
+                while not requests:
+                    told = read_block((await anext(lines)).strip())
+                    requests = sum(row.requests for row in told.apps if row.app_keys() == [APP.key])
+            made.edging._held("/web:10000")
+            async with asyncio.timeout(60):
+                while not told.urgent:
+                    told = read_block((await anext(lines)).strip())
+            assert [(row.cluster_name, row.held) for row in told.apps] == [("/web:10000", 1)]
+            made.catalog.publish("marathon", Drop(APP.key))
+            async with asyncio.timeout(60):
+                while told.gone != ["/web:10000"]:
+                    told = read_block((await anext(lines)).strip())
+            await made.edging.change(None)
+            assert made.edging.demand() is None
+            assert follower.dropped
+        await made.edging.open(made.config())
+        await until(lambda: made.edging.demand() is not None)
+        again = made.edging.demand()
+        assert again is not None
+        assert again.epoch != demand.epoch, "its counters have begun anew"
 
 
 @pytest.mark.asyncio

@@ -57,6 +57,23 @@ def test_one_that_ends_takes_nothing_away() -> None:
     assert totals.now_of(0) == {"connections": 1}
 
 
+def test_what_changed_is_noted_for_who_asks() -> None:
+    totals = Totals()
+    totals.count(0, block(1, active=1))
+    assert totals.touched is None
+    totals.touched = set()
+    totals.count(0, Counters({"requests": 1}))
+    assert totals.touched == set()
+    totals.count(1, block(1, active=2))
+    assert totals.touched == {"/a:1"}
+    assert totals.figures_of("/a:1") == {"active": 3}
+    assert totals.figures_of("/b:1") == {}
+    totals.touched.clear()
+    totals.ended(0)
+    assert totals.touched == {"/a:1"}
+    assert totals.figures_of("/a:1") == {"active": 2}
+
+
 def test_a_block_in_parts() -> None:
     """Further parts are of clusters alone."""
     totals = Totals()

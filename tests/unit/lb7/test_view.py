@@ -303,6 +303,8 @@ def test_a_deployment_group_is_one_app() -> None:
     heard.after(green, task(green, 9))
     (cluster,) = heard.table.clusters.values()
     assert cluster.name == "/nginx:10000"
+    assert heard.view.apps_behind(cluster.name) == (blue.key, green.key)
+    assert heard.view.apps_behind("/blue:10000") == ()
     assert {server.task: server.draining for server in cluster.servers} == {
         "blue.1": True,
         "blue.2": False,
@@ -311,8 +313,10 @@ def test_a_deployment_group_is_one_app() -> None:
     heard.after(gone=(blue, *tasks(blue)))
     (cluster,) = heard.table.clusters.values()
     assert [(server.task, server.draining) for server in cluster.servers] == [("green.9", False)]
+    assert heard.view.apps_behind(cluster.name) == (green.key,)
     heard.after(structs.replace(green, labels=()))
     assert not heard.table.clusters
+    assert heard.view.apps_behind("/nginx:10000") == ()
 
 
 def test_nobody_joins_the_group_of_another_folder() -> None:
