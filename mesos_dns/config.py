@@ -356,6 +356,13 @@ class ApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         Meta(description="file with a bearer token that every request except /livez, /healthz and /readyz must carry"),
     ] = ""
     enumeration: Annotated[bool, Meta(description="serve /v1/axfr, /v1/enumerate and /v1/records")] = True
+    advertise: Annotated[
+        str,
+        Meta(
+            description="http(s)://HOST[:PORT] by which other machines reach it; empty: the first address of `listen` "
+            "that they can reach, or this machine's name"
+        ),
+    ] = ""
 
 
 class StateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -46,10 +46,11 @@ def server_url(server: str) -> str:
 
 
 class Token:
-    """The bearer token in a file, read again for each connection; the last good one holds while it can't be."""
+    """The bearer token in a file, read again for each connection; the last good one holds while it can't be.
+    `section` is the configuration's that names the file."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, section: str = "relay") -> None:
+        self._path, self._section = path, section
         self._last = ""
 
     async def headers(self) -> dict[str, str]:
@@ -63,7 +64,7 @@ class Token:
             self._last = text
         except (OSError, ValueError) as error:
             if not self._last:
-                raise RelayError("auth", f"[relay] token_file {self._path} can't be used: {error}") from None
+                raise RelayError("auth", f"[{self._section}] token_file {self._path} can't be used: {error}") from None
         return {"Authorization": f"Bearer {self._last}"}
 
 

@@ -31,9 +31,11 @@ STAMP = "2026-01-01T00:00:00.000Z"
 
 
 class RunningEdge:
-    """See the module; made by `running_edge`. `port6`: the same on ::1; 0 where there is no IPv6."""
+    """See the module; made by `running_edge`. `port6`: the same on ::1; 0 where there is no IPv6. `service_ports` are
+    those of the apps, in the order of their hosts."""
 
-    def __init__(self, folder: Path, hosts: Sequence[str]) -> None:
+    def __init__(self, folder: Path, hosts: Sequence[str], service_ports: Sequence[int] = ()) -> None:
+        self.service_ports = tuple(service_ports)
         self.port, self.tls_port, self._api, self._admin = free_ports(4)
         self.port6 = _free_port6()
         self.log = folder / "pharos.log"
@@ -47,6 +49,11 @@ class RunningEdge:
         pem.touch(mode=0o600)
         pem.write_bytes(authority.issue_cert(*hosts).private_key_and_cert_chain_pem.bytes())
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def api(self) -> str:
+        """The URL of its `[api]`."""
+        return f"http://{HOST}:{self._api}"
 
     def start(self, marathon: str, settings: Mapping[str, Any]) -> None:
         """Run it, until it serves."""
@@ -108,10 +115,14 @@ class RunningEdge:
 def running_edge(folder: Path, hosts: Mapping[str, Sequence[int]], **settings: Any) -> Iterator[RunningEdge]:
     """An edge that serves these hosts from these ports. `settings`: of `[l7]`."""
     apps = folder / "apps.json"
-    apps.write_text(json.dumps({"apps": [_app(at, host, ports) for at, (host, ports) in enumerate(hosts.items())]}))
+    numbers = free_ports(len(hosts)) if settings.get("service_ports") else [10000 + at for at in range(len(hosts))]
+    given = zip(hosts.items(), numbers, strict=True)
+    apps.write_text(
+        json.dumps({"apps": [_app(at, host, ports, number) for at, ((host, ports), number) in enumerate(given)]})
+    )
     command = [sys.executable, "-m", "tests.fakes.static_marathon", str(apps)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY, text=True) as marathon:
-        edge = RunningEdge(folder, list(hosts))
+        edge = RunningEdge(folder, list(hosts), numbers)
         try:
             assert marathon.stdout is not None
             edge.start(marathon.stdout.readline().strip(), settings)
@@ -122,7 +133,7 @@ def running_edge(folder: Path, hosts: Mapping[str, Sequence[int]], **settings: A
             marathon.terminate()
 
 
-def _app(number: int, host: str, ports: Sequence[int]) -> dict[str, Any]:
+def _app(number: int, host: str, ports: Sequence[int], service_port: int) -> dict[str, Any]:
     tasks = [
         {
             "id": f"app{number}.{port}",
@@ -141,7 +152,7 @@ def _app(number: int, host: str, ports: Sequence[int]) -> dict[str, Any]:
         "id": f"/app{number}",
         "instances": len(tasks),
         "labels": {"HAPROXY_GROUP": "external", "HAPROXY_0_VHOST": host},
-        "portDefinitions": [{"port": 10000 + number, "protocol": "tcp"}],
+        "portDefinitions": [{"port": service_port, "protocol": "tcp"}],
         "networks": [{"mode": "host"}],
         "healthChecks": [],
         "version": STAMP,

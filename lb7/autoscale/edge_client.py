@@ -1,0 +1,100 @@
+"""HTTP to the `[api]` of one edge: whom we trust, who we are, and what is not taken for an answer.
+
+Redirects are refused: the token is for the edges that are known. Nothing is believed of an answer other than 200.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Mapping
+
+import aiohttp
+
+from lb7.autoscale.config import AutoscaleConfig
+from mesos_dns.hosts import Hosts
+from mesos_dns.sources.outgoing import new_session
+from mesos_dns.sources.relay_link import RelayError, Token, reason
+from mesos_dns.tls import Tls
+
+CONNECT = 3.0
+"""Seconds to connect, and to look the host up; twice that until the head of an answer."""
+CHUNK = 1 << 16
+
+
+class EdgeError(Exception):
+    """An edge that can't be asked; the text says why."""
+
+
+class EdgeClient:
+    """See the module. `url` is the base, as `server_url` makes it. The hosts stay the caller's."""
+
+    def __init__(self, url: str, config: AutoscaleConfig, hosts: Hosts) -> None:
+        self.url = url
+        self._config, self._hosts = config, hosts
+        self._token = Token(config.token_file, "autoscale")
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"<EdgeClient {self.url}>"
+
+    @contextlib.asynccontextmanager
+    async def get(self, path: str, kind: str, query: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Ask for a path: the pieces of the body of an answer of this kind (a media type). Raises EdgeError, also
+        while it is read."""
+        try:
+            async with asyncio.timeout(2 * CONNECT):
+                headers = {**await self._token.headers(), "Accept": kind}
+                tls = await self._tls() if self.url.startswith("https:") else True
+                if self._session is None:
+                    self._session = new_session(self._hosts, CONNECT)
+                response = await self._session.get(
+                    f"{self.url}{path}", params=query, headers=headers, ssl=tls, allow_redirects=False
+                )
+        except TimeoutError:
+            raise EdgeError("no answer in time") from None
+        except RelayError as error:
+            raise EdgeError(str(error)) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise EdgeError(reason(error)[:300]) from None
+        try:
+            _check(response, kind)
+            yield _pieces(response)
+        finally:
+            response.close()
+
+    async def close(self) -> None:
+        """End its connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _tls(self) -> ssl.SSLContext:
+        """TLS with the files as they are now. Raises OSError that names section and file."""
+        config = self._config
+        files = Tls(config.ca_file, config.cert_file, config.key_file, config.tls_verify)
+        try:
+            return await asyncio.to_thread(files.context)
+        except OSError as error:
+            raise OSError(f"[autoscale] {error}") from None
+
+
+def _check(response: aiohttp.ClientResponse, kind: str) -> None:
+    """Raise EdgeError for what is no answer."""
+    if response.status in (401, 403):
+        raise EdgeError(f"status {response.status}, check [autoscale] token_file and cert_file")
+    if 300 <= response.status < 400:
+        raise EdgeError(f"status {response.status}: redirects to elsewhere; refused")
+    if response.status != 200:
+        raise EdgeError(f"status {response.status}, expected a Pharos edge's [api] with [l7]")
+    if response.content_type != kind or response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise EdgeError(f"the answer is no {kind}, it is {response.content_type[:100]!r}")
+
+
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        while piece := await response.content.read(CHUNK):
+            yield piece
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise EdgeError(reason(error)[:300]) from None
