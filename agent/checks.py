@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from agent import check_autoscale, check_l4, check_l7, check_marathon, check_resolver
+from agent import check_autoscale, check_l4, check_l7, check_marathon, check_resolver, edge_registration
 from agent.check_values import (
     NO_PORT,
     is_host,
@@ -80,6 +80,7 @@ def problems(config: Config) -> Iterator[Problem]:
             yield from pair_problems(section, part)
     if config.api is not None and config.api.client_ca_file and not config.api.cert_file:
         yield Problem("api.client_ca_file", "client certificates need TLS: set cert_file and key_file too")
+    yield from edge_registration.problems(config)
     yield from _clashes(config)
     yield from _durations("", config)
 
@@ -120,6 +121,7 @@ def advice(config: Config) -> Iterator[Problem]:
     yield from check_marathon.advice(config)
     yield from check_l7.advice(config)
     yield from check_autoscale.advice(config)
+    yield from edge_registration.advice(config)
     if config.file is not None and not config.file.paths:
         yield Problem("file.paths", "is empty: [file] has no effect")
     if config.mesos is not None:
