@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -35,6 +36,7 @@ class EdgeClient:
         self._config, self._hosts = config, hosts
         self._token = Token(config.token_file, "autoscale")
         self._session: aiohttp.ClientSession | None = None
+        self._host = urlsplit(url).hostname or ""
 
     def __repr__(self) -> str:
         return f"<EdgeClient {self.url}>"
@@ -53,10 +55,12 @@ class EdgeClient:
                     f"{self.url}{path}", params=query, headers=headers, ssl=tls, allow_redirects=False
                 )
         except TimeoutError:
+            self._hosts.again(self._host)
             raise EdgeError("no answer in time") from None
         except RelayError as error:
             raise EdgeError(str(error)) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
+            self._hosts.again(self._host)
             raise EdgeError(reason(error)[:300]) from None
         try:
             _check(response, kind)

@@ -19,7 +19,7 @@ from lb7.autoscale.demand_measures import TRAFFIC, measured
 from lb7.autoscale.demand_window import Sums
 from lb7.autoscale.edge_client import EdgeClient, EdgeError
 from lb7.autoscale.edge_feed import EdgeFeed
-from lb7.autoscale.edge_loads import ask, together
+from lb7.autoscale.edge_loads import EdgeLoads, ask, together
 from lb7.autoscale.known_edges import PREFIX, KnownEdges
 from lb7.autoscale.policy import Kind, Metric
 from lb7.autoscale.provider import Loads
@@ -35,6 +35,8 @@ LOOK_EVERY = 0.5
 """Seconds between two looks at which edges there are."""
 NAMED = 5
 """Edges that an error names at most."""
+ASKED = 32
+"""Edges whose routes are asked for at once."""
 
 
 class EdgesDemand:
@@ -58,6 +60,7 @@ class EdgesDemand:
         self._feeds: dict[str, EdgeFeed] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ended: Counter[str] = Counter()
+        self._asking = asyncio.Semaphore(ASKED)
 
     def __repr__(self) -> str:
         return (
@@ -114,13 +117,17 @@ class EdgesDemand:
         """See provider.Demand."""
         feeds = list(self._live())
         missing = self._missing()
-        asked = [ask(feed.client, routed) for feed in feeds if (routed := feed.window.routed_as(app.key))]
+        asked = [self._ask(feed, routed) for feed in feeds if (routed := feed.window.routed_as(app.key))]
         told = await asyncio.gather(*asked, return_exceptions=True)
         answers = [each for each in told if not isinstance(each, BaseException)]
         for each in told:
             if isinstance(each, BaseException) and not isinstance(each, EdgeError):
                 log.error("an edge could not be asked for its routes app=%s", app.app.id, exc_info=each)
         return together(answers, not missing and bool(feeds) and len(answers) == len(told))
+
+    async def _ask(self, feed: EdgeFeed, routed: set[str]) -> EdgeLoads:
+        async with self._asking:
+            return await ask(feed.client, routed)
 
     def status(self) -> list[dict[str, Any]]:
         """Each edge, for people: `url`, `edge` (which one it is), `state` and `age` (seconds since it told anything;
