@@ -39,6 +39,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge_feed, "PAUSE_MOST", 0.05)
     monkeypatch.setattr(edge_feed, "SILENCE", 60.0)
     monkeypatch.setattr(edges, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(edges, "SAME", -1.0)
 
 
 async def until(holds: Callable[[], object]) -> None:
@@ -211,6 +212,24 @@ async def test_who_is_woken_hears_it_at_once() -> None:
         await until(lambda: there.woken)
         assert there.woken == [KEY, ("app", "mesos", "F1", "/a-green")]
         assert there.demand.held(APP) == 2
+
+
+async def test_what_was_found_out_a_moment_ago_holds_unless_somebody_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with edge("e1") as one, world(one) as there:
+        await grown(there, one)
+        await until(lambda: there.read().value == 10)
+        monkeypatch.setattr(edges, "SAME", 3600.0)
+        there.demand._known_standing = None
+        assert there.read().value == 10
+        one.uptime, one.rows["/a:1"] = 3.0, row(requests=100)
+        one.tell()
+        await until(lambda: there.demand.reads["edges"] == 3)
+        assert there.read().value == 10
+        one.rows["/a:1"] = row(requests=100, held=1)
+        one.tell(urgent=True)
+        await until(lambda: there.woken)
+        assert there.read().value == 50
+        assert there.demand.held(APP) == 1
 
 
 async def test_loads() -> None:
