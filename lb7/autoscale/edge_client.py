@@ -25,7 +25,11 @@ CHUNK = 1 << 16
 
 
 class EdgeError(Exception):
-    """An edge that can't be asked; the text says why."""
+    """An edge that can't be asked; the text says why, `kind` in one word what was wrong."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class EdgeClient:
@@ -56,12 +60,12 @@ class EdgeClient:
                 )
         except TimeoutError:
             self._hosts.again(self._host)
-            raise EdgeError("no answer in time") from None
+            raise EdgeError("timeout", "no answer in time") from None
         except RelayError as error:
-            raise EdgeError(str(error)) from None
+            raise EdgeError("auth", str(error)) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             self._hosts.again(self._host)
-            raise EdgeError(reason(error)[:300]) from None
+            raise EdgeError(_kind_of(error), reason(error)[:300]) from None
         try:
             _check(response, kind)
             yield _pieces(response)
@@ -75,25 +79,29 @@ class EdgeClient:
             await session.close()
 
     async def _tls(self) -> ssl.SSLContext:
-        """TLS with the files as they are now. Raises OSError that names section and file."""
+        """TLS with the files as they are now. Raises EdgeError that names section and file."""
         config = self._config
         files = Tls(config.ca_file, config.cert_file, config.key_file, config.tls_verify)
         try:
             return await asyncio.to_thread(files.context)
         except OSError as error:
-            raise OSError(f"[autoscale] {error}") from None
+            raise EdgeError("tls", f"[autoscale] {error}") from None
+
+
+def _kind_of(error: Exception) -> str:
+    return "tls" if isinstance(error, aiohttp.ClientSSLError) else "connect"
 
 
 def _check(response: aiohttp.ClientResponse, kind: str) -> None:
     """Raise EdgeError for what is no answer."""
     if response.status in (401, 403):
-        raise EdgeError(f"status {response.status}, check [autoscale] token_file and cert_file")
+        raise EdgeError("auth", f"status {response.status}, check [autoscale] token_file and cert_file")
     if 300 <= response.status < 400:
-        raise EdgeError(f"status {response.status}: redirects to elsewhere; refused")
+        raise EdgeError("redirect", f"status {response.status}: redirects to elsewhere; refused")
     if response.status != 200:
-        raise EdgeError(f"status {response.status}, expected a Pharos edge's [api] with [l7]")
+        raise EdgeError("status", f"status {response.status}, expected a Pharos edge's [api] with [l7]")
     if response.content_type != kind or response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise EdgeError(f"the answer is no {kind}, it is {response.content_type[:100]!r}")
+        raise EdgeError("malformed", f"the answer is no {kind}, it is {response.content_type[:100]!r}")
 
 
 async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -101,4 +109,4 @@ async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         while piece := await response.content.read(CHUNK):
             yield piece
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise EdgeError(reason(error)[:300]) from None
+        raise EdgeError("connect", reason(error)[:300]) from None

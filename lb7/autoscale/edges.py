@@ -58,7 +58,7 @@ class EdgesDemand:
     """See the module: `run` until cancelled; all else from memory, but `loads`. `woken` hears of an app at once when
     requests begin to wait for it. The hosts stay the caller's.
 
-    `reads` and `failures` count blocks and lost connections, by the word "edges".
+    `reads` counts blocks, `failures` connections that were lost or not made, by what was wrong.
     """
 
     kinds: frozenset[Kind] = TRAFFIC
@@ -74,7 +74,8 @@ class EdgesDemand:
         self._known = KnownEdges(config.edges, heard=coordinator is None)
         self._feeds: dict[str, EdgeFeed] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._ended: Counter[str] = Counter()
+        self._ended_blocks = 0
+        self._ended_failures: Counter[str] = Counter()
         self._asking = asyncio.Semaphore(ASKED)
         self._known_standing: _Standing | None = None
 
@@ -84,14 +85,14 @@ class EdgesDemand:
         )
 
     @property
-    def reads(self) -> Counter[str]:
+    def reads(self) -> int:
         """Blocks that were told."""
-        return Counter(edges=self._ended["blocks"] + sum(feed.blocks for feed in self._feeds.values()))
+        return self._ended_blocks + sum(feed.blocks for feed in self._feeds.values())
 
     @property
     def failures(self) -> Counter[str]:
-        """Connections that could not be made, or were lost."""
-        return Counter(edges=self._ended["lost"] + sum(feed.lost for feed in self._feeds.values()))
+        """Connections that could not be made, or were lost, by what was wrong."""
+        return sum((feed.failures for feed in self._feeds.values()), self._ended_failures)
 
     def want(self, apps: Mapping[Key, ScaledApp]) -> None:
         """Edges tell of all apps, whatever is wanted."""
@@ -231,7 +232,8 @@ class EdgesDemand:
         urls = self._known.urls
         for url in [url for url in self._tasks if url not in urls]:
             task, feed = self._tasks.pop(url), self._feeds.pop(url)
-            self._ended.update(blocks=feed.blocks, lost=feed.lost)
+            self._ended_blocks += feed.blocks
+            self._ended_failures += feed.failures
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             log.info("an edge is gone edge=%s", url)
