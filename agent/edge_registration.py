@@ -93,7 +93,11 @@ def problems(config: Config) -> Iterator[Problem]:
 
 def advice(config: Config) -> Iterator[Problem]:
     """An edge whose decider, elsewhere, could not reach it."""
-    if config.l7 is None or config.zookeeper is None or config.api is None:
+    if config.l7 is None or config.zookeeper is None:
+        return
+    if config.api is None:
+        if config.autoscale is not None:
+            yield Problem("api", "is off: nobody hears what this edge carries, and apps are not scaled by it")
         return
     url = advertised(config) or ""
     host = url.partition("://")[2]

@@ -22,6 +22,8 @@ from mesos_dns.tls import Tls
 CONNECT = 3.0
 """Seconds to connect, and to look the host up; twice that until the head of an answer."""
 CHUNK = 1 << 16
+TLS_FOR = 60.0
+"""Seconds in which certificates are not read again; connections can be used again meanwhile."""
 
 
 class EdgeError(Exception):
@@ -41,6 +43,8 @@ class EdgeClient:
         self._token = Token(config.token_file, "autoscale")
         self._session: aiohttp.ClientSession | None = None
         self._host = urlsplit(url).hostname or ""
+        self._tls: ssl.SSLContext | None = None
+        self._tls_until = 0.0
 
     def __repr__(self) -> str:
         return f"<EdgeClient {self.url}>"
@@ -52,7 +56,7 @@ class EdgeClient:
         try:
             async with asyncio.timeout(2 * CONNECT):
                 headers = {**await self._token.headers(), "Accept": kind}
-                tls = await self._tls() if self.url.startswith("https:") else True
+                tls = await self._context() if self.url.startswith("https:") else True
                 if self._session is None:
                     self._session = new_session(self._hosts, CONNECT)
                 response = await self._session.get(
@@ -78,14 +82,17 @@ class EdgeClient:
         if session is not None:
             await session.close()
 
-    async def _tls(self) -> ssl.SSLContext:
-        """TLS with the files as they are now. Raises EdgeError that names section and file."""
-        config = self._config
-        files = Tls(config.ca_file, config.cert_file, config.key_file, config.tls_verify)
-        try:
-            return await asyncio.to_thread(files.context)
-        except OSError as error:
-            raise EdgeError("tls", f"[autoscale] {error}") from None
+    async def _context(self) -> ssl.SSLContext:
+        """TLS with the files as they are now, or were a moment ago. Raises EdgeError that names section and file."""
+        config, now = self._config, asyncio.get_running_loop().time()
+        if self._tls is None or now >= self._tls_until:
+            files = Tls(config.ca_file, config.cert_file, config.key_file, config.tls_verify)
+            try:
+                self._tls = await asyncio.to_thread(files.context)
+            except OSError as error:
+                raise EdgeError("tls", f"[autoscale] {error}") from None
+            self._tls_until = now + TLS_FOR
+        return self._tls
 
 
 def _kind_of(error: Exception) -> str:

@@ -245,12 +245,17 @@ class EdgesDemand:
 
     async def _hear(self) -> None:
         """Keep up with the coordinator; while it is lost, the edges stay."""
+        complaint = ""
         while self._coordinator is not None:
             try:
                 async for values in self._coordinator.watch(PREFIX):
                     self._known.told(values, asyncio.get_running_loop().time())
             except CoordinatorLost as error:
                 log.debug("edges in the coordinator are not known now reason=%s", error)
+            except Exception as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    log.exception("edges in the coordinator can't be looked at")
             await asyncio.sleep(1)
 
 
