@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from agent.check_values import NO_PORT, is_host
+from agent.check_values import url_problem
 from agent.sections import Config
 from lb7.autoscale.known_edges import PREFIX, EdgeEntry
 from mesos_dns.config import ApiConfig, host_port, host_port_text
@@ -87,20 +87,17 @@ def problems(config: Config) -> Iterator[Problem]:
     text = config.api.advertise if config.api is not None else ""
     if not text:
         return
-    scheme, separator, rest = text.partition("://")
-    try:
-        host, port = host_port(rest.removesuffix("/"), NO_PORT)
-    except ValueError:
-        host, port = "", 0
-    if "@" in rest:  # not shown: what stands before it is a secret
-        yield Problem("api.advertise", "credentials don't belong here: set token_file")
-    elif scheme not in ("http", "https") or not separator or not port or rest.startswith(":") or not is_host(host):
-        yield Problem("api.advertise", f"expected http(s)://HOST[:PORT], got {text!r}")
+    expected = "expected http(s)://HOST[:PORT]"
+    yield from url_problem("api.advertise", text, expected, "set token_file", bare=True)
 
 
 def advice(config: Config) -> Iterator[Problem]:
     """An edge whose decider, elsewhere, could not reach it."""
-    if config.l7 is None or config.zookeeper is None or config.api is None:
+    if config.l7 is None or config.zookeeper is None:
+        return
+    if config.api is None:
+        if config.autoscale is not None:
+            yield Problem("api", "is off: nobody hears what this edge carries, and apps are not scaled by it")
         return
     url = advertised(config) or ""
     host = url.partition("://")[2]

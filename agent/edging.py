@@ -140,7 +140,7 @@ class Edging:
 
     def parts(self) -> L7Parts | None:
         """For the metrics; None while `[l7]` is off."""
-        return L7Parts(self.view, self.workers, self.checks) if self.view is not None else None
+        return L7Parts(self.view, self.workers, self.checks, self._demand) if self.view is not None else None
 
     def status(self) -> dict[str, Any] | None:
         """For people; None while `[l7]` is off."""

@@ -41,10 +41,11 @@ class TooManyFollowers(Exception):
 
 
 class DemandFollower:
-    """Who follows: the lines for it, in order."""
+    """Who follows: the lines for it, in order. `cut` is called when it is dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, cut: Callable[[], None] = lambda: None) -> None:
         self.dropped = False
+        self._cut = cut
         self._lines: list[bytes] = []
         self._waits = asyncio.Event()
         self._room = 0
@@ -68,6 +69,7 @@ class DemandFollower:
         self.dropped = True
         self._lines.clear()
         self._waits.set()
+        self._cut()
 
     async def lines(self) -> AsyncIterator[bytes]:
         """Lines as they come, until it is dropped."""
@@ -141,11 +143,11 @@ class EdgeDemand:
         yield b'],"gone":[]}'
 
     @contextlib.asynccontextmanager
-    async def follow(self) -> AsyncIterator[DemandFollower]:
-        """Follow while the context is open. Raises TooManyFollowers."""
+    async def follow(self, cut: Callable[[], None] = lambda: None) -> AsyncIterator[DemandFollower]:
+        """Follow while the context is open; `cut` is called when the follower is dropped. Raises TooManyFollowers."""
         if len(self._followers) >= MOST_FOLLOWERS:
             raise TooManyFollowers
-        follower = DemandFollower()
+        follower = DemandFollower(cut)
         self._followers.add(follower)
         try:
             async with self._making:

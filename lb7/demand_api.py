@@ -45,8 +45,13 @@ async def _watched(context: ApiContext, request: web.Request, demand: EdgeDemand
     if context.draining:
         raise web.HTTPServiceUnavailable(text="503: the server ends", headers={"Retry-After": "1"})
     response = web.StreamResponse(headers={"Content-Type": LINES, "Cache-Control": "no-store"})
+
+    def cut() -> None:
+        if request.transport is not None:
+            request.transport.abort()  # what is in its buffer goes nowhere
+
     try:
-        async with demand.follow() as follower:
+        async with demand.follow(cut) as follower:
             await response.prepare(request)
             async for line in follower.lines():
                 async with asyncio.timeout(STALL_SECONDS):
@@ -56,8 +61,8 @@ async def _watched(context: ApiContext, request: web.Request, demand: EdgeDemand
             text="503: as many followers as there may be", headers={"Retry-After": "1"}
         ) from None
     finally:
-        if response.prepared and request.transport is not None:
-            request.transport.abort()  # what is in its buffer goes nowhere
+        if response.prepared:
+            cut()
     return response
 
 

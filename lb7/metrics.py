@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from lb7._http1 import FAULTS
 from lb7.counters import Totals
+from lb7.demand import EdgeDemand
 from lb7.metrics_apps import apps
 from lb7.server_checks import ServerChecks
 from lb7.table import Cluster
@@ -50,11 +51,12 @@ class Carriers(Protocol):
 
 @dataclass
 class L7Parts:
-    """What is looked at; None: there are no workers, or no checks, in this process."""
+    """What is looked at; None: there are no workers, no checks, or nobody to tell of demand, in this process."""
 
     view: RouteView
     workers: Carriers | None = None
     checks: ServerChecks | None = None
+    demand: EdgeDemand | None = None
 
 
 class L7Metrics:
@@ -74,6 +76,8 @@ class L7Metrics:
             found += _workers(parts.workers, totals)
         if parts.checks is not None:
             found += _checks(parts.checks)
+        if parts.demand is not None:
+            found += _demand(parts.demand)
         return found + await apps(totals, await _marked(parts))
 
 
@@ -189,6 +193,13 @@ def _checks(checks: ServerChecks) -> Iterator[Metric]:
     for (kind, result), count in list(checks.results.items()):
         family.add_metric([kind, str(result)], count)
     yield family
+
+
+def _demand(demand: EdgeDemand) -> Iterator[Metric]:
+    yield GaugeMetricFamily("pharos_l7_demand_followers", "who follows /v1/demand", value=demand.followers)
+    yield CounterMetricFamily(
+        "pharos_l7_demand_dropped_total", "followers of /v1/demand that did not keep up", value=demand.dropped
+    )
 
 
 def _one(counts: Mapping[str, Value], word: str) -> int | float:

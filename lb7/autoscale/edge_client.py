@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -21,10 +22,16 @@ from mesos_dns.tls import Tls
 CONNECT = 3.0
 """Seconds to connect, and to look the host up; twice that until the head of an answer."""
 CHUNK = 1 << 16
+TLS_FOR = 60.0
+"""Seconds in which certificates are not read again; connections can be used again meanwhile."""
 
 
 class EdgeError(Exception):
-    """An edge that can't be asked; the text says why."""
+    """An edge that can't be asked; the text says why, `kind` in one word what was wrong."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class EdgeClient:
@@ -35,6 +42,9 @@ class EdgeClient:
         self._config, self._hosts = config, hosts
         self._token = Token(config.token_file, "autoscale")
         self._session: aiohttp.ClientSession | None = None
+        self._host = urlsplit(url).hostname or ""
+        self._tls: ssl.SSLContext | None = None
+        self._tls_until = 0.0
 
     def __repr__(self) -> str:
         return f"<EdgeClient {self.url}>"
@@ -46,18 +56,20 @@ class EdgeClient:
         try:
             async with asyncio.timeout(2 * CONNECT):
                 headers = {**await self._token.headers(), "Accept": kind}
-                tls = await self._tls() if self.url.startswith("https:") else True
+                tls = await self._context() if self.url.startswith("https:") else True
                 if self._session is None:
                     self._session = new_session(self._hosts, CONNECT)
                 response = await self._session.get(
                     f"{self.url}{path}", params=query, headers=headers, ssl=tls, allow_redirects=False
                 )
         except TimeoutError:
-            raise EdgeError("no answer in time") from None
+            self._hosts.again(self._host)
+            raise EdgeError("timeout", "no answer in time") from None
         except RelayError as error:
-            raise EdgeError(str(error)) from None
+            raise EdgeError("auth", str(error)) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise EdgeError(reason(error)[:300]) from None
+            self._hosts.again(self._host)
+            raise EdgeError(_kind_of(error), reason(error)[:300]) from None
         try:
             _check(response, kind)
             yield _pieces(response)
@@ -70,26 +82,33 @@ class EdgeClient:
         if session is not None:
             await session.close()
 
-    async def _tls(self) -> ssl.SSLContext:
-        """TLS with the files as they are now. Raises OSError that names section and file."""
-        config = self._config
-        files = Tls(config.ca_file, config.cert_file, config.key_file, config.tls_verify)
-        try:
-            return await asyncio.to_thread(files.context)
-        except OSError as error:
-            raise OSError(f"[autoscale] {error}") from None
+    async def _context(self) -> ssl.SSLContext:
+        """TLS with the files as they are now, or were a moment ago. Raises EdgeError that names section and file."""
+        config, now = self._config, asyncio.get_running_loop().time()
+        if self._tls is None or now >= self._tls_until:
+            files = Tls(config.ca_file, config.cert_file, config.key_file, config.tls_verify)
+            try:
+                self._tls = await asyncio.to_thread(files.context)
+            except OSError as error:
+                raise EdgeError("tls", f"[autoscale] {error}") from None
+            self._tls_until = now + TLS_FOR
+        return self._tls
+
+
+def _kind_of(error: Exception) -> str:
+    return "tls" if isinstance(error, aiohttp.ClientSSLError) else "connect"
 
 
 def _check(response: aiohttp.ClientResponse, kind: str) -> None:
     """Raise EdgeError for what is no answer."""
     if response.status in (401, 403):
-        raise EdgeError(f"status {response.status}, check [autoscale] token_file and cert_file")
+        raise EdgeError("auth", f"status {response.status}, check [autoscale] token_file and cert_file")
     if 300 <= response.status < 400:
-        raise EdgeError(f"status {response.status}: redirects to elsewhere; refused")
+        raise EdgeError("redirect", f"status {response.status}: redirects to elsewhere; refused")
     if response.status != 200:
-        raise EdgeError(f"status {response.status}, expected a Pharos edge's [api] with [l7]")
+        raise EdgeError("status", f"status {response.status}, expected a Pharos edge's [api] with [l7]")
     if response.content_type != kind or response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise EdgeError(f"the answer is no {kind}, it is {response.content_type[:100]!r}")
+        raise EdgeError("malformed", f"the answer is no {kind}, it is {response.content_type[:100]!r}")
 
 
 async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -97,4 +116,4 @@ async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         while piece := await response.content.read(CHUNK):
             yield piece
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise EdgeError(reason(error)[:300]) from None
+        raise EdgeError("connect", reason(error)[:300]) from None

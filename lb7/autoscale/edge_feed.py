@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 from lb7.autoscale.demand_window import EdgeWindow
@@ -24,14 +25,15 @@ PAUSE_FIRST, PAUSE_MOST = 0.2, 3.0
 
 
 class EdgeFeed:
-    """See the module: `run` until cancelled. `woken` hears of apps whose requests have begun to be held. `lost` counts
-    connections that could not be made or were lost, `blocks` what was told."""
+    """See the module: `run` until cancelled. `woken` hears of apps whose requests have begun to be held. `failures`
+    counts connections that could not be made or were lost, by what was wrong, `blocks` what was told."""
 
     def __init__(self, client: EdgeClient, window: float, woken: Callable[[Key], None]) -> None:
         self.client = client
         self.window = EdgeWindow(window)
         self.error = "not asked yet"
-        self.lost = self.blocks = 0
+        self.blocks = 0
+        self.failures: Counter[str] = Counter()
         self._woken = woken
         self._connected = False
         self._heard = 0.0
@@ -67,10 +69,10 @@ class EdgeFeed:
                 try:
                     await self._follow()
                 except EdgeError as error:
-                    self._failed(str(error))
+                    self._failed(error.kind, str(error))
                 except Exception as error:
                     log.exception("following an edge failed and starts again edge=%s", self.client.url)
-                    self._failed(f"internal error: {error!r}"[:300])
+                    self._failed("internal", f"internal error: {error!r}"[:300])
                 pause = PAUSE_FIRST if self.blocks > before + 1 else min(2 * pause, PAUSE_MOST)
                 await asyncio.sleep(pause * self._dice.uniform(0.5, 1.0))
         finally:
@@ -88,9 +90,9 @@ class EdgeFeed:
                         async with asyncio.timeout(SILENCE):
                             line = await anext(lines)
                     except TimeoutError:
-                        raise EdgeError(f"silent for {SILENCE:g} s") from None
+                        raise EdgeError("silent", f"silent for {SILENCE:g} s") from None
                     except StopAsyncIteration:
-                        raise EdgeError("it closed the connection") from None
+                        raise EdgeError("closed", "it closed the connection") from None
                     self._take(line)
                     await asyncio.sleep(0)  # many lines may be there at once
         finally:
@@ -101,7 +103,7 @@ class EdgeFeed:
             block = read_block(line)
             woken = self.window.take(block)
         except ValueError as error:
-            raise EdgeError(f"what it tells is malformed: {error}") from None
+            raise EdgeError("malformed", f"what it tells is malformed: {error}") from None
         self.blocks += 1
         self._heard = asyncio.get_running_loop().time()
         self._connected = True
@@ -111,8 +113,8 @@ class EdgeFeed:
         for key in woken:
             self._woken(key)
 
-    def _failed(self, text: str) -> None:
-        self.lost += 1
+    def _failed(self, kind: str, text: str) -> None:
+        self.failures[kind] += 1
         self.error = text
         if text != self._reported:
             log.warning("an edge does not tell its demand edge=%s error=%s", self.client.url, text)
@@ -131,4 +133,4 @@ async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             start = 0
             yield line
         if len(rest) > MOST_LINE:
-            raise EdgeError(f"a line of more than {MOST_LINE} octets")
+            raise EdgeError("malformed", f"a line of more than {MOST_LINE} octets")

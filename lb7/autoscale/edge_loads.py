@@ -54,10 +54,10 @@ async def ask(client: EdgeClient, apps: Iterable[str]) -> EdgeLoads:
                     async for piece in pieces:
                         body += piece
                         if len(body) > MOST:
-                            raise EdgeError(f"an answer of more than {MOST} octets")
+                            raise EdgeError("malformed", f"an answer of more than {MOST} octets")
                 read(bytes(body), app, whole)
     except TimeoutError:
-        raise EdgeError(f"no answer within {LIMIT:g} s") from None
+        raise EdgeError("timeout", f"no answer within {LIMIT:g} s") from None
     return whole
 
 
@@ -66,7 +66,7 @@ def read(body: bytes, app: str, into: EdgeLoads) -> None:
     try:
         rows = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EdgeError(f"its routes are malformed: {str(error)[:300]}") from None
+        raise EdgeError("malformed", f"its routes are malformed: {str(error)[:300]}") from None
     busy: dict[tuple[int, str, str], int] = {}
     for row in rows:
         for server in row.servers if row.app == app else ():

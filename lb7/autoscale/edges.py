@@ -14,12 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from lb7.autoscale.config import AutoscaleConfig
 from lb7.autoscale.demand_measures import TRAFFIC, measured
 from lb7.autoscale.demand_window import Sums
 from lb7.autoscale.edge_client import EdgeClient, EdgeError
 from lb7.autoscale.edge_feed import EdgeFeed
-from lb7.autoscale.edge_loads import ask, together
+from lb7.autoscale.edge_loads import EdgeLoads, ask, together
 from lb7.autoscale.known_edges import PREFIX, KnownEdges
 from lb7.autoscale.policy import Kind, Metric
 from lb7.autoscale.provider import Loads
@@ -35,13 +37,28 @@ LOOK_EVERY = 0.5
 """Seconds between two looks at which edges there are."""
 NAMED = 5
 """Edges that an error names at most."""
+SAME = 0.05
+"""Seconds in which what was found out is taken for what is."""
+ASKED = 32
+"""Edges whose routes are asked for at once."""
+
+
+class _Standing(msgspec.Struct):
+    """How the edges are at one time (the loop's): those that tell, each once, and the age of the oldest of what they
+    told; what is missing, and why; the traffic of apps that were asked for, as `EdgesDemand._traffic` has it."""
+
+    at: float
+    live: list[EdgeFeed]
+    missing: list[str]
+    oldest: float
+    traffic: dict[Key, tuple[Sums | None, list[str], bool]]
 
 
 class EdgesDemand:
     """See the module: `run` until cancelled; all else from memory, but `loads`. `woken` hears of an app at once when
     requests begin to wait for it. The hosts stay the caller's.
 
-    `reads` and `failures` count blocks and lost connections, by the word "edges".
+    `reads` counts blocks, `failures` connections that were lost or not made, by what was wrong.
     """
 
     kinds: frozenset[Kind] = TRAFFIC
@@ -57,7 +74,10 @@ class EdgesDemand:
         self._known = KnownEdges(config.edges, heard=coordinator is None)
         self._feeds: dict[str, EdgeFeed] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._ended: Counter[str] = Counter()
+        self._ended_blocks = 0
+        self._ended_failures: Counter[str] = Counter()
+        self._asking = asyncio.Semaphore(ASKED)
+        self._known_standing: _Standing | None = None
 
     def __repr__(self) -> str:
         return (
@@ -65,14 +85,14 @@ class EdgesDemand:
         )
 
     @property
-    def reads(self) -> Counter[str]:
+    def reads(self) -> int:
         """Blocks that were told."""
-        return Counter(edges=self._ended["blocks"] + sum(feed.blocks for feed in self._feeds.values()))
+        return self._ended_blocks + sum(feed.blocks for feed in self._feeds.values())
 
     @property
     def failures(self) -> Counter[str]:
-        """Connections that could not be made, or were lost."""
-        return Counter(edges=self._ended["lost"] + sum(feed.lost for feed in self._feeds.values()))
+        """Connections that could not be made, or were lost, by what was wrong."""
+        return sum((feed.failures for feed in self._feeds.values()), self._ended_failures)
 
     def want(self, apps: Mapping[Key, ScaledApp]) -> None:
         """Edges tell of all apps, whatever is wanted."""
@@ -94,33 +114,32 @@ class EdgesDemand:
 
     def reading(self, app: ScaledApp, metric: Metric, now: float) -> Reading:
         """See provider.Provider."""
-        live, missing = self._live(), self._missing()
-        routing = [feed for feed in live if feed.window.routed_as(app.key)]
-        ready = [feed for feed in routing if feed.window.ready]
-        missing += [f"{feed.client.url}: connected a moment ago" for feed in routing if not feed.window.ready]
-        if not ready:
-            return Reading(at=now, partial=bool(missing), error=self._no_reading(missing, bool(live), bool(routing)))
-        whole = Sums()
-        for feed in ready:
-            whole.add(feed.window.sums(app.key) or Sums())
-        oldest = max(feed.age for feed in live)
-        return Reading(at=now - oldest, value=measured(whole, metric.kind), partial=bool(missing))
+        there = self._standing()
+        sums, beside, routed = self._traffic(there, app.key)
+        missing = there.missing + beside if beside else there.missing
+        if sums is None:
+            return Reading(at=now, partial=bool(missing), error=self._no_reading(missing, bool(there.live), routed))
+        return Reading(at=now - there.oldest, value=measured(sums, metric.kind), partial=bool(missing))
 
     def held(self, app: ScaledApp) -> int:
         """See provider.Demand: of edges that are connected."""
-        return sum(feed.window.held(app.key) for feed in self._live())
+        return sum(feed.window.held(app.key) for feed in self._standing().live)
 
     async def loads(self, app: ScaledApp) -> Loads:
         """See provider.Demand."""
-        feeds = list(self._live())
-        missing = self._missing()
-        asked = [ask(feed.client, routed) for feed in feeds if (routed := feed.window.routed_as(app.key))]
+        there = self._standing()
+        feeds, missing = there.live, there.missing
+        asked = [self._ask(feed, routed) for feed in feeds if (routed := feed.window.routed_as(app.key))]
         told = await asyncio.gather(*asked, return_exceptions=True)
         answers = [each for each in told if not isinstance(each, BaseException)]
         for each in told:
             if isinstance(each, BaseException) and not isinstance(each, EdgeError):
                 log.error("an edge could not be asked for its routes app=%s", app.app.id, exc_info=each)
         return together(answers, not missing and bool(feeds) and len(answers) == len(told))
+
+    async def _ask(self, feed: EdgeFeed, routed: set[str]) -> EdgeLoads:
+        async with self._asking:
+            return await ask(feed.client, routed)
 
     def status(self) -> list[dict[str, Any]]:
         """Each edge, for people: `url`, `edge` (which one it is), `state` and `age` (seconds since it told anything;
@@ -139,6 +158,42 @@ class EdgesDemand:
         return found
 
     # --- which edges ---
+
+    def _standing(self) -> _Standing:
+        """How the edges are now, or were a moment ago: thousands of apps are read in one go."""
+        now = asyncio.get_running_loop().time()
+        known = self._known_standing
+        if known is None or now - known.at > SAME:
+            live = self._live()
+            oldest = max((feed.age for feed in live), default=0.0)
+            known = self._known_standing = _Standing(now, live, self._missing(), oldest, {})
+        return known
+
+    def _traffic(self, there: _Standing, key: Key) -> tuple[Sums | None, list[str], bool]:
+        """An app's traffic; the edges that route it and know too little of it; whether any routes it."""
+        if (found := there.traffic.get(key)) is not None:
+            return found
+        whole: Sums | None = None
+        beside: list[str] = []
+        routed = False
+        for feed in there.live:
+            sums = feed.window.sums(key)
+            if sums is None:
+                continue
+            routed = True
+            if not feed.window.ready:
+                beside.append(f"{feed.client.url}: connected a moment ago")
+            elif whole is None:
+                whole = sums
+            else:
+                whole.add(sums)
+        there.traffic[key] = whole, beside, routed
+        return there.traffic[key]
+
+    def _wake(self, key: Key) -> None:
+        """Requests begin to wait for an app: who hears it asks at once how many."""
+        self._known_standing = None
+        self._woken(key)
 
     def _live(self) -> list[EdgeFeed]:
         """Those that tell now, each edge once however many URLs lead to it."""
@@ -177,24 +232,30 @@ class EdgesDemand:
         urls = self._known.urls
         for url in [url for url in self._tasks if url not in urls]:
             task, feed = self._tasks.pop(url), self._feeds.pop(url)
-            self._ended.update(blocks=feed.blocks, lost=feed.lost)
+            self._ended_blocks += feed.blocks
+            self._ended_failures += feed.failures
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             log.info("an edge is gone edge=%s", url)
         for url in urls:
             if url not in self._tasks:
                 client = EdgeClient(url, self._config, self._hosts)
-                feed = self._feeds[url] = EdgeFeed(client, float(self._config.window), self._woken)
+                feed = self._feeds[url] = EdgeFeed(client, float(self._config.window), self._wake)
                 self._tasks[url] = asyncio.create_task(feed.run(), name=f"pharos-edge {url}")
 
     async def _hear(self) -> None:
         """Keep up with the coordinator; while it is lost, the edges stay."""
+        complaint = ""
         while self._coordinator is not None:
             try:
                 async for values in self._coordinator.watch(PREFIX):
                     self._known.told(values, asyncio.get_running_loop().time())
             except CoordinatorLost as error:
                 log.debug("edges in the coordinator are not known now reason=%s", error)
+            except Exception as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    log.exception("edges in the coordinator can't be looked at")
             await asyncio.sleep(1)
 
 

@@ -78,13 +78,16 @@ def test_a_secret_in_the_url_is_not_shown() -> None:
 def test_who_says_what_others_can_not_reach_is_advised() -> None:
     def advice(text: str) -> list[str]:
         found = map(str, checks.advice(load_text(SOURCE + text, "f")))
-        return [line for line in found if line.startswith("api.listen")]
+        return [line for line in found if line.startswith("api")]
 
     zookeeper = "[zookeeper]\nhosts = ['z']\n"
     (line,) = advice(f"{zookeeper}[api]\n")
     assert "can't reach http://127.0.0.1:8123" in line
     assert advice("[api]\n") == []
     assert advice(f"{zookeeper}[api]\nlisten = [':8123']") == []
+    assert advice(zookeeper) == []
+    (line,) = advice(f"{zookeeper}[autoscale]\n")
+    assert line.startswith("api: is off")
 
 
 async def until(holds: Callable[[], object]) -> None:

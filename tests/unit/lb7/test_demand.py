@@ -5,53 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
 
 import msgspec
 import pytest
 
 from lb7 import demand
-from lb7._balance import Cluster as NativeCluster
-from lb7._balance import grown_of
-from lb7.counters import Totals
-from lb7.demand import MOST_FOLLOWERS, MOST_WAITING, DemandFollower, EdgeDemand, TooManyFollowers
+from lb7.demand import MOST_FOLLOWERS, MOST_WAITING, DemandFollower, TooManyFollowers
 from lb7.demand_shapes import ROWS, DemandBlock, read_block
-from lb7.settings import Settings
-from lb7.table import Cluster, TableDelta
-from lb7.wire import Counters
-from mesos_dns.model import Key
+from lb7.table import TableDelta
+from tests.fakes.counting_edge import Edge
 
 pytestmark = pytest.mark.asyncio
 
 PATIENCE = 60.0
-
-
-class Edge:
-    """Demand over counters that the test makes."""
-
-    def __init__(self, *names: str) -> None:
-        self.totals = Totals()
-        self.clusters: dict[str, Cluster] = {}
-        self.keys: dict[str, tuple[Key, ...]] = {}
-        self.natives: dict[str, NativeCluster] = {}
-        for name in names:
-            self.route(name)
-        self.demand = EdgeDemand(
-            "e1", lambda: self.totals, lambda: self.clusters, lambda name: self.keys.get(name, ()), lambda: 1000.0
-        )
-
-    def route(self, name: str, **values: Any) -> None:
-        app = name.partition(":")[0]
-        self.clusters[name] = Cluster(name, app, int(name.partition(":")[2]), **values)
-        self.keys[name] = (("app", "mesos", "F1", app),)
-        self.natives[name] = NativeCluster(self.clusters[name], Settings(), 0.0)
-
-    def count(self, name: str, requests: int, **figures: int | float) -> None:
-        """The worker has had requests, and says so."""
-        for _ in range(requests):
-            self.natives[name].admit()
-        grown, _ = grown_of([self.natives[name]], 0, 1)
-        self.totals.count(0, Counters(clusters=grown, clusters_now={name: figures} if figures else {}))
 
 
 async def block(lines: AsyncIterator[bytes]) -> DemandBlock:

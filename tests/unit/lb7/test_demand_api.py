@@ -9,22 +9,23 @@ import aiohttp
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from lb7 import demand
 from lb7.demand import MOST_FOLLOWERS, EdgeDemand
 from lb7.demand_api import DOCUMENTED, routes
 from lb7.demand_shapes import read_block
 from mesos_dns.api_document import document
 from tests.fakes.api import Asking, context_of
-from tests.unit.lb7.test_demand import Edge
+from tests.fakes.counting_edge import Edge
 
 pytestmark = pytest.mark.asyncio
 
 WATCH = "/v1/demand?watch=true"
 
 
-def asking(demand: EdgeDemand | None) -> Asking:
+def asking(found: EdgeDemand | None) -> Asking:
     context = context_of()
     context.documented = DOCUMENTED
-    return Asking(context, more=routes(context, lambda: demand))
+    return Asking(context, more=routes(context, lambda: found))
 
 
 async def test_once() -> None:
@@ -74,6 +75,24 @@ async def test_who_may_not_follow() -> None:
             each.close()
         api.context.draining = True
         assert (await api.ask(WATCH))[0] == 503
+
+
+async def test_who_takes_nothing_is_cut_and_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demand, "EVERY", 0.001)
+    names = [f"/{'x' * 200}{number}:1" for number in range(400)]
+    edge = Edge(*names)
+    async with asking(edge.demand) as api:
+        host, port = api.server.part_addresses()["api"][0]
+        reader, writer = await asyncio.open_connection(host, port, limit=1024)
+        writer.write(f"GET {WATCH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        async with asyncio.timeout(60):
+            while not edge.demand.dropped or edge.demand.followers:
+                for name in names:
+                    edge.count(name, 1)
+                await asyncio.sleep(0.001)
+        writer.close()
+        assert (await api.ask("/v1/demand"))[0] == 200
 
 
 async def test_at_the_end_followers_are_cut() -> None:

@@ -20,6 +20,7 @@ from lb7.wire import Counters, Counts
 from mesos_dns.probe import Result
 from tests.fakes.carriers import FakeWorkers
 from tests.fakes.cluster_counts import grown
+from tests.fakes.counting_edge import Edge
 from tests.fakes.marathon_apps import app, tasks, view_of
 
 pytestmark = pytest.mark.asyncio
@@ -43,6 +44,15 @@ async def collected(parts: L7Parts | None) -> list[Metric]:
 
 async def test_without_an_edge_there_is_nothing() -> None:
     assert await collected(None) == []
+
+
+async def test_who_follows_the_demand() -> None:
+    edge = Edge("/a:1")
+    async with edge.demand.follow():
+        metrics = await collected(L7Parts(view(), demand=edge.demand))
+    assert values(metrics, "pharos_l7_demand_followers") == [({}, 1)]
+    assert values(metrics, "pharos_l7_demand_dropped_total") == [({}, 0)]
+    assert values(await collected(L7Parts(view())), "pharos_l7_demand_followers") == []
 
 
 async def test_the_routes() -> None:

@@ -71,7 +71,7 @@ async def test_a_connection_that_is_lost_is_made_again(caplog: pytest.LogCapture
         edge.rows["/a:1"] = row(requests=1)
         await until(lambda: feed.connected)
         edge.cut()
-        await until(lambda: feed.lost == 1 and feed.connected)
+        await until(lambda: feed.failures == {"closed": 1} and feed.connected)
         assert "closed the connection" in feed.error
         assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
@@ -80,13 +80,13 @@ async def test_who_is_silent_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge_feed, "SILENCE", 0.1)
     async with TellingEdge() as edge, following(edge.url) as feed:
         await until(lambda: feed.blocks)
-        await until(lambda: feed.lost >= 2)
+        await until(lambda: feed.failures.total() >= 2)
         assert "silent" in feed.error
 
 
 async def test_what_is_wrong_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     async with following("http://127.0.0.1:1") as feed:
-        await until(lambda: feed.lost >= 3)
+        await until(lambda: feed.failures.total() >= 3)
         assert len(caplog.records) == 1
         assert "127.0.0.1:1" in caplog.text
 
@@ -114,7 +114,7 @@ async def test_what_no_edge_tells(lines: bytes) -> None:
 
     async with TellingEdge() as edge, following(edge.url) as feed:
         edge.misbehave = misbehave
-        await until(lambda: feed.lost >= 2)
+        await until(lambda: feed.failures.total() >= 2)
         assert feed.error.startswith("what it tells is malformed")
         assert not feed.connected
         edge.misbehave = None
@@ -132,5 +132,5 @@ async def test_a_line_without_end() -> None:
 
     async with TellingEdge() as edge, following(edge.url) as feed:
         edge.misbehave = misbehave
-        await until(lambda: feed.lost)
+        await until(lambda: feed.failures.total())
         assert "more than" in feed.error
