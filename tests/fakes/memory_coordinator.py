@@ -144,8 +144,13 @@ class MemoryCoordinator:
         return version + 1
 
     async def delete_if(self, key: str, version: int) -> None:
-        """Nobody who is tested with this deletes."""
-        raise NotImplementedError
+        """Remove when the version is that."""
+        await self._reach()
+        found = self.memory.values.get(key)
+        if (found.version if found is not None else ABSENT) != version:
+            raise VersionConflict(key)
+        self.memory.values.pop(key, None)
+        self.memory.tell()
 
     async def watch(self, prefix: str) -> AsyncIterator[dict[str, bytes]]:
         """All below a prefix, now and after each change."""

@@ -1,0 +1,144 @@
+"""Carries out decisions: one change of an app at a time, each only after its intent was stored, and while we lead.
+
+    decided ─▶ (up: does Marathon itself wait?) ─▶ intent stored ─▶ do we lead? ─▶ asked ─▶ outcome stored
+
+A change that makes an app smaller drains tasks first; it is given up when the decision no longer stands. When leading
+ends, changes end where they are, and their intents stay for the next leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+from lb7.autoscale.acting import Actor, Shrinker
+from lb7.autoscale.app_state import AppState, Underway
+from lb7.autoscale.decide import Decision
+from lb7.autoscale.outcome import Outcome
+from lb7.autoscale.scaled_app import ScaledApp
+from lb7.autoscale.state_store import Deposed, StateStore
+from mesos_dns.coordinate import CoordinatorLost
+
+log = logging.getLogger(__name__)
+
+ASK_TIME = 45.0
+"""Seconds that asking may take, whatever the one who asks thinks; then whether it was done is not known."""
+
+STOP_TIME = 5.0
+"""Seconds that changes have to leave things in order when leading ends."""
+
+
+class Carrier:
+    """See the module. `leading` is asked before anything is sent; `ended` is called when an app may be looked at again.
+    `results` counts what became of changes."""
+
+    def __init__(
+        self,
+        actor: Actor,
+        shrink: Shrinker,
+        store: StateStore,
+        leading: Callable[[], bool],
+        ended: Callable[[AppState], None],
+        clock: Callable[[], float],
+        results: Counter[str],
+    ) -> None:
+        self._actor, self._shrink, self._store = actor, shrink, store
+        self._leading, self._ended, self._clock, self._results = leading, ended, clock, results
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, state: AppState, app: ScaledApp, decision: Decision) -> None:
+        """Begin to carry out a decision that changes something; the app's other change must have ended."""
+        change = state.change = Underway(decision.current, decision.instances)
+        task = change.task = asyncio.get_running_loop().create_task(self._carry(state, app, change))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def give_up(self, state: AppState, why: str) -> None:
+        """Leave the app as it is, if its tasks still drain."""
+        change = state.change
+        if change is None or not change.drains or change.given_up or change.task is None:
+            return
+        progress = self._shrink.progress(state.key)
+        if progress is not None and progress.state == "sent":
+            return  # too late
+        change.given_up = True
+        change.task.cancel()
+        log.info("given up app=%s framework=%s %d → %d: %s", *_named(state), change.before, change.after, why)
+        state.gave_up(change, why, asyncio.get_running_loop().time(), self._clock())
+
+    async def stop(self) -> None:
+        """End all of them where they are."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_TIME)
+
+    async def _carry(self, state: AppState, app: ScaledApp, change: Underway) -> None:
+        try:
+            outcome = await self._outcome(state, app, change)
+        except Deposed as error:
+            log.warning("not carried out, another decides now app=%s framework=%s: %s", *_named(state), error)
+            return
+        except asyncio.CancelledError:
+            if not change.given_up or not self._leading():
+                raise
+            self._results["given-up"] += 1
+        except Exception:
+            log.exception("a change failed app=%s framework=%s %d → %d", *_named(state), change.before, change.after)
+            self._end(state, change, Outcome("uncertain", "a fault of the decider: see its log", retry_after=60.0))
+        else:
+            self._end(state, change, outcome)
+        state.change = None
+        self._store.touch(state.shard, urgent=True)
+        self._ended(state)
+
+    async def _outcome(self, state: AppState, app: ScaledApp, change: Underway) -> Outcome:
+        """Ask for a change. Raises Deposed."""
+        try:
+            async with asyncio.timeout(ASK_TIME):
+                # One that sleeps is not kept waiting by this question.
+                seconds = await self._actor.delay(app.app) if change.after > change.before > 0 else 0.0
+        except TimeoutError:
+            return Outcome("unreachable", f"no answer within {ASK_TIME:.0f} s")
+        if seconds > 0:
+            return Outcome("delayed", f"Marathon waits {seconds:.0f} s before it starts more", retry_after=seconds)
+        state.began(change, self._clock())
+        try:
+            await self._store.secure(state.shard)
+        except CoordinatorLost as error:
+            return Outcome("unreachable", f"what is intended can't be stored: {error}")
+        if not self._leading():
+            raise Deposed("leading ended")
+        if change.drains:
+            return await self._shrink.run(
+                app, change.before, change.after, lambda: self._leading() and not change.given_up
+            )
+        try:
+            async with asyncio.timeout(ASK_TIME):
+                return await self._actor.scale(app.app, change.before, change.after)
+        except TimeoutError:
+            return Outcome("uncertain", f"no answer within {ASK_TIME:.0f} s")
+
+    def _end(self, state: AppState, change: Underway, outcome: Outcome) -> None:
+        now, wall = asyncio.get_running_loop().time(), self._clock()
+        self._results[outcome.result] += 1
+        state.ended(change, outcome, now, wall)
+        level = logging.INFO if outcome.result in ("done", "changed", "locked", "delayed") else logging.WARNING
+        if outcome.result != "done" and not state.is_news(outcome.result, wall):
+            level = logging.DEBUG
+        log.log(
+            level,
+            "%s app=%s framework=%s %d → %d%s",
+            outcome.result,
+            *_named(state),
+            change.before,
+            change.after,
+            f": {outcome.text}" if outcome.text else "",
+        )
+
+
+def _named(state: AppState) -> tuple[str, str]:
+    return state.key[3], state.key[2]
