@@ -27,7 +27,6 @@ from lb7.autoscale.state_store import Deposed, StateStore
 from lb7.autoscale.turns import Turns
 from mesos_dns.coordinate import Coordinator, CoordinatorLost, Election
 from mesos_dns.model import Key
-from mesos_dns.seldom import Seldom
 from mesos_dns.sources.pace import Pace
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,8 @@ LAST_WRITES = 2.0
 SOON = 1.0
 """Seconds until the next decision about an app whose requests wait while it can't be changed."""
 
-SAID_AGAIN = 300.0
+MOST_FAILED = 1000
+"""Apps whose faults are told."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Term:
         self._by_shard: list[dict[Key, AppState]] = [{} for _ in range(SHARDS)]
         self._turns = Turns()
         self._wake = asyncio.Event()
-        self._seldom = Seldom(log, SAID_AGAIN)
+        self._failed: dict[Key, None] = {}
         self._carrier = Carrier(
             around.actor,
             around.shrink,
@@ -129,6 +129,7 @@ class Term:
 
     def look_at_all(self) -> None:
         """Something changed that all go by: see which apps there are at once."""
+        self._turns.within(asyncio.get_running_loop().time(), self._interval)
         self._look()
         self._wake.set()
 
@@ -172,7 +173,7 @@ class Term:
             self.give_up(key, "it is no longer scaled")
         oldest = self._around.clock() - FORGET
         for key, state in list(self.states.items()):
-            if key not in apps and state.change is None and (state.decision is None or state.decision.at < oldest):
+            if key not in apps and state.change is None and state.seen < oldest:
                 del self.states[key], self._by_shard[state.shard][key]
                 self.store.touch(state.shard)
 
@@ -190,10 +191,11 @@ class Term:
             return
         try:
             self._decide(app)
+            self._failed.pop(key, None)
         except Exception:
-            name, framework = app.app.id, app.app.framework_id
-            self._seldom("could not be decided about app=%s framework=%s", name, framework)
-            log.debug("could not be decided about app=%s", name, exc_info=True)
+            if key not in self._failed and len(self._failed) < MOST_FAILED:
+                self._failed[key] = None
+                log.exception("could not be decided about app=%s framework=%s", app.app.id, app.app.framework_id)
 
     def _decide(self, app: ScaledApp) -> None:
         around, now, wall = self._around, asyncio.get_running_loop().time(), self._around.clock()
@@ -220,6 +222,9 @@ class Term:
             elif is_news:
                 _tell(app, decision)
         elif decision.instances != decision.current:
+            if not self._carrier.has_room(app, decision):
+                self._turns.sooner(state.key, asyncio.get_running_loop().time() + SOON)
+                return
             _tell(app, decision)
             self._carrier.begin(state, app, decision)
         else:

@@ -1,4 +1,4 @@
-"""Two deciders and one coordinator: leaders that die at every stage, are stopped, deposed, or cut off; one action each."""
+"""Two deciders, one coordinator: leaders that die at every stage, are stopped, deposed or cut off; one change each."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import asyncio
 import pytest
 
 from lb7.autoscale.policy import Direction, Metric, Policy, Rate
-from lb7.autoscale.state import decode, digest, shard_key, shard_of
-from mesos_dns.coordinate import CoordinatorLost
+from lb7.autoscale.state import Record, decode, digest, shard_key, shard_of
 from mesos_dns.model import Key
-from tests.fakes.scaling import Decider, World, running, steps, until
+from tests.fakes.scaling import EPOCH, World, running, steps, until
 from tests.fakes.virtual_time import run
 
 RPS = (Metric(kind="rps", target=100),)
@@ -23,22 +22,11 @@ POLICY = Policy(
 )
 
 
-def die(decider: Decider) -> None:
-    """A process is gone: nothing of it goes on, and it writes nothing more."""
-    assert decider.task is not None
-
-    def refused(name: str) -> None:
-        raise CoordinatorLost(name)
-
-    decider.coordinator.before_put = refused
-    decider.task.cancel()
-    decider.task = None
-
-
-def intent_of(world: World, key: Key) -> object:
+def record_of(world: World, key: Key) -> Record:
+    """What is stored of an app."""
     number = shard_of(digest(key))
     shard, _ = decode(world.memory.values[shard_key(number)].value, number)
-    return next((record.intent for record in shard.apps if record.key == key), None)
+    return next(record for record in shard.apps if record.key == key)
 
 
 @pytest.mark.parametrize("stage", ["intent", "before", "after", "answered"])
@@ -58,7 +46,7 @@ def test_a_leader_that_dies_at_any_stage_leaves_one_change(stage: str, load: flo
         def kill(who: str, key: Key) -> None:
             if who == "one" and not died:
                 died.append(world.now)
-                die(one)
+                one.die()
 
         if stage == "intent":
             number = shard_of(digest(key))
@@ -84,7 +72,7 @@ def test_a_leader_that_dies_at_any_stage_leaves_one_change(stage: str, load: flo
             await asyncio.sleep(120)
             expected = (2, 5) if up else (6, 3)
             assert steps(world.asked) == [expected]
-            assert intent_of(world, key) is None
+            assert record_of(world, key).intent is None
             term = two.scaler.term
             assert term is not None
             assert [change.by for change in term.states[key].history.changes] == [expected[1] - expected[0]]
@@ -110,8 +98,9 @@ def test_an_answer_that_is_lost_is_settled_by_looking() -> None:
             term = one.scaler.term
             assert term is not None
             assert [change.by for change in term.states[key].history.changes] == [3]
-            assert term.states[key].action is not None
-            assert term.states[key].action.state == "done"
+            action = term.states[key].action
+            assert action is not None
+            assert (action.state, action.text) == ("done", "found to be carried out")
 
     run(main())
 
@@ -253,5 +242,61 @@ def test_damaged_state_costs_history_and_nothing_else() -> None:
             world.memory.write(shard_key(number), b"\xff nonsense")
         async with running(world.decider("one")):
             await until(lambda: world.instances[key] == 5)
+
+    run(main())
+
+
+def test_a_request_that_is_still_on_its_way_is_waited_for() -> None:
+    """The leader dies, and Marathon takes what it had asked for only a while later."""
+
+    async def main() -> None:
+        world = World()
+        key = world.add("/web", 2, POLICY)
+        world.load[key] = 450.0
+        one, two = world.decider("one"), world.decider("two")
+
+        def kill(who: str, key: Key) -> None:
+            if who == "one":
+                one.die()
+                world.load[key] = 2000.0
+                asyncio.get_running_loop().call_later(6.0, world.land, "one", key, 5)
+
+        world.stage.before_ask = kill
+        async with running(one, two):
+            await until(lambda: two.scaler.leading)
+            await asyncio.sleep(60)
+            assert steps(world.asked) == [(2, 5), (5, 6)]
+
+    run(main())
+
+
+def test_who_does_not_know_what_is_paused_decides_nothing() -> None:
+    async def main() -> None:
+        world = World()
+        key = world.add("/web", 2, POLICY)
+        world.load[key] = 450.0
+        one = world.decider("one")
+        one.coordinator.blind = True
+        async with running(one):
+            await asyncio.sleep(30)
+            assert (one.scaler.leading, world.tries) == (False, 0)
+            one.coordinator.blind = False
+            world.memory.tell()
+            await until(lambda: world.instances[key] == 5, 10)
+
+    run(main())
+
+
+def test_a_process_that_ends_in_order_leaves_what_it_knew_last() -> None:
+    async def main() -> None:
+        world = World()
+        key = world.add("/web", 2, POLICY)
+        one = world.decider("one")
+        async with running(one):
+            await asyncio.sleep(63)
+            await one.stop()
+            decision = record_of(world, key).decision
+            assert decision is not None
+            assert world.now - (decision.at - EPOCH) <= 5.0
 
     run(main())

@@ -27,6 +27,7 @@ from lb7.autoscale.samples import Reading
 from lb7.autoscale.scaled_app import AppTask, ScaledApp
 from lb7.autoscale.scaler import Scaler
 from mesos_dns.config import Duration
+from mesos_dns.coordinate import Coordinator, CoordinatorLost
 from mesos_dns.model import App, Key
 from tests.fakes.memory_coordinator import Memory, MemoryCoordinator
 
@@ -71,6 +72,7 @@ class World:
         self.groups: dict[Key, tuple[Key, ...]] = {}
         self.asked: list[Asked] = []
         self.tries = 0
+        self.dead: set[str] = set()
         self.stage = Stage()
         self.deploy_time = 3.0
         self.lag = 0.2
@@ -81,6 +83,7 @@ class World:
         self.deciders: list[Decider] = []
         self._deployments: dict[Key, _Changing] = {}
         self._shown: dict[Key, ScaledApp] = {}
+        self._unscaled: set[Key] = set()
 
     @property
     def now(self) -> float:
@@ -120,6 +123,10 @@ class World:
         self.show_later(key, self.deploy_time)
         return Outcome("done", "", after, self._deployments[key].id)
 
+    def land(self, by: str, key: Key, after: int) -> None:
+        """A request arrives that was sent long ago: Marathon compares nothing."""
+        self.take(by, key, self.instances[key], after)
+
     def deployment(self, key: Key) -> str:
         """The deployment that has an app; "": none."""
         found = self._deployments.get(key)
@@ -136,6 +143,8 @@ class World:
 
     def show(self, key: Key) -> None:
         """Let catalogs see an app as it is."""
+        if key in self._unscaled:
+            return
         instances = self.instances[key]
         try:
             deployment = self.deployment(key)
@@ -147,6 +156,7 @@ class World:
 
     def remove(self, key: Key) -> None:
         """An app is no longer scaled."""
+        self._unscaled.add(key)
         del self._shown[key]
 
     def apps(self) -> Mapping[Key, ScaledApp]:
@@ -206,7 +216,7 @@ class Emptying(msgspec.Struct):
 
 
 class Hands:
-    """One decider's Actor and Shrinker; `hold` makes it stand still before it asks."""
+    """One decider's Actor and Shrinker."""
 
     def __init__(self, world: World, name: str) -> None:
         self._world, self._name = world, name
@@ -218,7 +228,8 @@ class Hands:
         world = self._world
         await asyncio.sleep(world.think)
         world.stage.before_ask(self._name, app.key)
-        await asyncio.sleep(0)
+        if self._name in world.dead:
+            await asyncio.Event().wait()
         outcome = world.take(self._name, app.key, before, after)
         world.stage.after_ask(self._name, app.key)
         await asyncio.sleep(world.think)
@@ -270,13 +281,21 @@ class Decider:
 
     def __init__(self, world: World, name: str, interval: float = 5.0, **changes: Any) -> None:
         self.name = name
+        self._world = world
         self.coordinator: MemoryCoordinator = world.memory.client()
         self.edges = Edges(world)
         self.hands = Hands(world, name)
-        self.scaler = Scaler(
-            AutoscaleConfig(interval=Duration(interval), **changes),
-            self.coordinator,
-            name,
+        self.config = AutoscaleConfig(interval=Duration(interval), **changes)
+        self.scaler = self.scaler_on(self.coordinator)
+        self.task: asyncio.Task[None] | None = None
+
+    def scaler_on(self, coordinator: Coordinator) -> Scaler:
+        """What this process decides with, on a coordinator."""
+        world = self._world
+        return Scaler(
+            self.config,
+            coordinator,
+            self.name,
             world.apps,
             [],
             self.edges,
@@ -285,11 +304,22 @@ class Decider:
             lambda: EPOCH + asyncio.get_running_loop().time(),
             look_up=lambda app_id: [app.app for app in world.apps().values() if app.app.id == app_id],
         )
-        self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to run."""
         self.task = asyncio.get_running_loop().create_task(self.scaler.run())
+
+    def die(self) -> None:
+        """The process is gone: it asks for nothing and writes nothing more. It may be started again, as another."""
+        self._world.dead.add(self.name)
+
+        def refused(name: str) -> None:
+            raise CoordinatorLost(name)
+
+        self.coordinator.before_put = refused
+        if self.task is not None:
+            self.task.cancel()
+            self.task = None
 
     async def stop(self) -> None:
         """End in order."""

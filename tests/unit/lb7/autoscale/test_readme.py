@@ -30,6 +30,12 @@ def test_every_word_and_reason_is_explained() -> None:
         assert f"| `{word}` | {text} |" in README
 
 
+def test_every_metric_is_listed() -> None:
+    listed = re.findall(r"^\| `(pharos_\w+)` \|", part("What it tells Prometheus"), re.MULTILINE)
+    told = re.findall(r'"(pharos_autoscale_\w+)"', (FOLDER / "metrics.py").read_text())
+    assert sorted(listed) == sorted(told)
+
+
 def test_every_module_has_its_place() -> None:
     named = set(re.findall(r"`([a-z_]+)\.py`", README.partition("## An example")[0]))
     assert {path.stem for path in FOLDER.glob("*.py")} - {"__init__"} == named

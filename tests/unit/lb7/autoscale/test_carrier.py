@@ -1,0 +1,179 @@
+"""Carrying out one decision: the intent first, then Marathon; given up, ended, or failed in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from lb7.autoscale.app_state import AppState
+from lb7.autoscale.carrier import ASK_TIME, MOST_ASKED, Carrier
+from lb7.autoscale.decide import Decision
+from lb7.autoscale.history import History
+from lb7.autoscale.outcome import Outcome
+from lb7.autoscale.policy import Metric, Policy
+from lb7.autoscale.state import Record
+from lb7.autoscale.state_store import StateStore
+from mesos_dns.model import App
+from tests.fakes.memory_coordinator import MemoryCoordinator
+from tests.fakes.scaling import Hands, World, until
+from tests.fakes.virtual_time import run
+
+POLICY = Policy(max=9, metrics=(Metric(kind="rps", target=100),))
+
+
+def decision(current: int, instances: int) -> Decision:
+    return Decision(
+        instances=instances, current=current, wanted=instances, reason="up", low=1, high=9, history=History()
+    )
+
+
+class Bench:
+    """One app, its state, and who carries out what is decided about it."""
+
+    def __init__(self, instances: int = 2) -> None:
+        self.world = World()
+        self.key = self.world.add("/web", instances, POLICY)
+        self.coordinator: MemoryCoordinator = self.world.memory.client()
+        self.hands = Hands(self.world, "one")
+        self.leading = True
+        self.results: Counter[str] = Counter()
+        self.ended: list[AppState] = []
+        kind, cluster, framework, app = self.key
+        self.state = AppState(Record((kind, cluster, framework, app)), 0.0, 0.0)
+        self.store = StateStore(
+            self.coordinator,
+            "one",
+            lambda number: [self.state.record()] if number == self.state.shard else [],
+        )
+        self.carrier = Carrier(
+            self.hands, self.hands, self.store, lambda: self.leading, self.ended.append, lambda: 5.0, self.results
+        )
+
+    def begin(self, current: int, instances: int) -> None:
+        self.carrier.begin(self.state, self.world.apps()[self.key], decision(current, instances))
+
+
+def test_the_intent_is_stored_before_marathon_is_asked() -> None:
+    async def main() -> None:
+        it = Bench()
+        await it.store.take_over()
+        seen: list[bool] = []
+
+        def look(who: str, key: object) -> None:
+            seen.append(b'"intent":{"before":2,"after":5' in it.world.memory.values[_shard(it)].value)
+
+        it.world.stage.before_ask = look
+        it.begin(2, 5)
+        await until(lambda: it.ended)
+        assert (seen, it.results, it.state.change) == ([True], Counter(done=1), None)
+        await it.store.flush()
+        assert b'"intent"' not in it.world.memory.values[_shard(it)].value
+
+    run(main())
+
+
+def test_without_leading_nothing_is_asked() -> None:
+    async def main() -> None:
+        it = Bench()
+        await it.store.take_over()
+
+        def depose(key: str) -> None:
+            it.leading = False
+
+        it.coordinator.before_put = depose
+        it.begin(2, 5)
+        await asyncio.sleep(5)
+        assert (it.world.tries, it.results, it.state.intent) == (0, Counter(unreachable=1), None)
+
+    run(main())
+
+
+def test_marathon_that_never_answers_is_uncertain() -> None:
+    async def main() -> None:
+        it = Bench()
+        await it.store.take_over()
+        it.world.dead.add("one")
+        it.begin(2, 5)
+        await asyncio.sleep(ASK_TIME - 1)
+        assert it.ended == []
+        await until(lambda: it.ended)
+        assert it.results == Counter(uncertain=1)
+        assert it.state.intent is not None
+
+    run(main())
+
+
+def test_a_fault_of_ours_is_uncertain_too() -> None:
+    class Broken(Hands):
+        async def scale(self, app: App, before: int, after: int) -> Outcome:
+            raise RuntimeError("a fault")
+
+    async def main() -> None:
+        it = Bench()
+        it.hands = Broken(it.world, "one")
+        it.carrier = Carrier(it.hands, it.hands, it.store, lambda: True, it.ended.append, lambda: 5.0, it.results)
+        await it.store.take_over()
+        it.begin(2, 5)
+        await until(lambda: it.ended)
+        assert it.results == Counter(uncertain=1)
+
+    run(main())
+
+
+def test_what_drains_can_be_given_up_and_what_is_sent_can_not() -> None:
+    async def main() -> None:
+        it = Bench(6)
+        await it.store.take_over()
+        it.begin(6, 2)
+        await until(lambda: it.hands.progress(it.key))
+        it.carrier.give_up(it.state, "more load")
+        it.carrier.give_up(it.state, "more load")
+        await until(lambda: it.ended)
+        assert (it.results, it.world.tries, it.world.cleared) == (Counter({"given-up": 1}), 0, [it.key])
+        it.carrier.give_up(it.state, "nothing is under way")
+        it.world.think = 5.0
+        it.begin(6, 2)
+        await until(lambda: (found := it.hands.progress(it.key)) and found.state == "sent")
+        it.carrier.give_up(it.state, "too late")
+        await until(lambda: len(it.ended) == 2)
+        assert it.results["done"] == 1
+
+    run(main())
+
+
+def test_they_end_where_they_are() -> None:
+    async def main() -> None:
+        it = Bench(6)
+        await it.store.take_over()
+        it.begin(6, 2)
+        await until(lambda: it.hands.progress(it.key))
+        it.leading = False
+        await it.carrier.stop()
+        assert (it.ended, it.world.tries, it.world.cleared) == ([], 0, [it.key])
+        assert it.state.intent is not None
+
+    run(main())
+
+
+def test_there_is_room_for_so_many_and_for_one_that_wakes() -> None:
+    async def main() -> None:
+        it = Bench(6)
+        app = it.world.apps()[it.key]
+        await it.store.take_over()
+        it.begin(6, 2)
+        for _ in range(MOST_ASKED):
+            assert it.carrier.has_room(app, decision(2, 5))
+            it.begin(2, 5)
+        assert not it.carrier.has_room(app, decision(2, 5))
+        assert it.carrier.has_room(app, decision(0, 5))
+        assert it.carrier.has_room(app, decision(5, 2)), "those that drain are counted apart"
+        elsewhere = it.world.add("/web", 2, POLICY, "marathon-2")
+        assert it.carrier.has_room(it.world.apps()[elsewhere], decision(2, 5))
+        await it.carrier.stop()
+        assert it.carrier.has_room(app, decision(2, 5))
+
+    run(main())
+
+
+def _shard(it: Bench) -> str:
+    return f"autoscale/state/{it.state.shard:02d}"
