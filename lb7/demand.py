@@ -16,8 +16,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import cast
 
+import msgspec
+
 from lb7.counters import Totals
-from lb7.demand_shapes import MOST_KEYS, ROWS, DemandBlock, DemandRow
+from lb7.demand_shapes import MOST_KEYS, MOST_NAME, ROWS, DemandBlock, DemandRow
 from lb7.table import Cluster, TableDelta
 from mesos_dns.api_stream import encode
 from mesos_dns.model import Key
@@ -137,8 +139,8 @@ class EdgeDemand:
         between = b""
         for name in list(self._clusters()):
             await pace.turn()
-            if (row := self._row(name)) is not None:
-                yield between + encode(row)
+            if (row := self._encoded(name)) is not None:
+                yield between + row
                 between = b","
         yield b'],"gone":[]}'
 
@@ -221,10 +223,10 @@ class EdgeDemand:
         self._has_urgent.clear()
         rows: list[bytes] = []
         for name in names:
-            row = self._row(name)
+            row = self._encoded(name)
             if row is not None and name in self._told:  # else the next block has it
-                self._told[name] = encode(row)
-                rows.append(self._told[name])
+                self._told[name] = row
+                rows.append(row)
         if rows:
             self._last = self._head()
             self._send(list(_lines(self._last, rows, (), urgent=True)))
@@ -236,15 +238,13 @@ class EdgeDemand:
         gone: list[str] = []
         for name in names:
             await pace.turn()
-            row = self._row(name)
+            row = self._encoded(name)
             if row is None:
                 if self._told.pop(name, None) is not None:
                     gone.append(name)
-                continue
-            encoded = encode(row)
-            if self._told.get(name) != encoded:
-                self._told[name] = encoded
-                rows.append(encoded)
+            elif self._told.get(name) != row:
+                self._told[name] = row
+                rows.append(row)
         return rows, gone
 
     def _send(self, lines: list[bytes]) -> None:
@@ -252,6 +252,16 @@ class EdgeDemand:
             before = follower.dropped
             follower.put(lines)
             self.dropped += follower.dropped and not before
+
+    def _encoded(self, name: str) -> bytes | None:
+        """A port's row; None: it is no longer there, or can't be told, which costs no other port."""
+        row = self._row(name)
+        if row is None or any(len(text) > MOST_NAME for text in (name, row.app, *itertools.chain(*row.keys))):
+            return None
+        try:
+            return msgspec.json.encode(row)
+        except UnicodeEncodeError:
+            return None
 
     def _row(self, name: str) -> DemandRow | None:
         cluster = self._clusters().get(name)

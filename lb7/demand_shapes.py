@@ -22,9 +22,12 @@ MOST_LINE = 8 << 20
 MOST_KEYS = 200
 """Apps that are routed as one, at most: of more, the first are told."""
 
+MOST_NAME = 4096
+"""Characters of a name or an id. A port with a longer one is left out, for its worker does not serve it either."""
+
 _MOST = (1 << 53) - 1
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=_MOST)]
-Name: TypeAlias = Annotated[str, Meta(max_length=8192)]
+Name: TypeAlias = Annotated[str, Meta(max_length=MOST_NAME)]
 Word: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200)]
 Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e12)]
 
@@ -33,12 +36,12 @@ class DemandRow(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_on
     """A port of an app, or of the apps that are routed as one: counters since the epoch began, and figures as they are
     now. What is 0 is left out."""
 
-    cluster_name: Annotated[str, Meta(min_length=1, max_length=8192, description="its name at this edge")]
+    cluster_name: Annotated[str, Meta(min_length=1, max_length=MOST_NAME, description="its name at this edge")]
     keys: Annotated[
         tuple[tuple[Name, Name, Name], ...],
         Meta(max_length=MOST_KEYS, description="cluster, framework id and id of each app that it is of"),
     ]
-    app: Annotated[str, Meta(max_length=8192, description="the app, or the group, that it is routed as")] = ""
+    app: Annotated[str, Meta(max_length=MOST_NAME, description="the app, or the group, that it is routed as")] = ""
     port: Annotated[int, Meta(ge=0, le=65535, description="its service port")] = 0
     mode: Literal["http", "tcp"] = "http"
     requests: Annotated[int, Meta(ge=0, le=_MOST, description="of mode tcp: connections; refused ones left out")] = 0

@@ -23,8 +23,8 @@ LEAST = 1.0
 """Seconds that have to be known before there is a rate."""
 TICKS = 60
 """Blocks that a window keeps about: with a longer one, not all."""
-MOST_PORTS = 200_000
-"""Of one edge."""
+MOST_PORTS, MOST_TEXT = 200_000, 128 << 20
+"""Of one edge: ports, and characters of their names and of what they are of."""
 
 BUCKETS = len(LATENCY_BOUNDS) + 1
 _COUNTS = struct.Struct(f"={3 + BUCKETS}Q")
@@ -74,13 +74,13 @@ class _Entry(NamedTuple):
 class _Port:
     """What is known of one port."""
 
-    __slots__ = ("app", "entries", "held", "keys")
+    __slots__ = ("app", "entries", "held", "keys", "text")
 
     def __init__(self) -> None:
         self.entries: deque[_Entry] = deque()
         self.keys: tuple[Key, ...] = ()
         self.app = ""
-        self.held = 0
+        self.held = self.text = 0
 
 
 class EdgeWindow:
@@ -94,6 +94,7 @@ class EdgeWindow:
         self._seconds = seconds
         self._ports: dict[str, _Port] = {}
         self._by_key: dict[Key, set[str]] = {}
+        self._text = 0
         self._ticks: deque[float] = deque()
         self._time = 0.0
         self._base: float | None = None
@@ -134,8 +135,8 @@ class EdgeWindow:
             woken += self._put(row, block.uptime)
             if self._seen is not None:
                 self._seen.add(row.cluster_name)
-        if len(self._ports) > MOST_PORTS:
-            raise ValueError(f"more than {MOST_PORTS} ports")
+        if len(self._ports) > MOST_PORTS or self._text > MOST_TEXT:
+            raise ValueError(f"more than {MOST_PORTS} ports, or {MOST_TEXT} characters of names")
         for name in block.gone:
             self._drop(name)
         if not block.more:
@@ -165,6 +166,7 @@ class EdgeWindow:
             raise ValueError("another epoch, and the block is not whole")
         self._ports.clear()
         self._by_key.clear()
+        self._text = 0
         self._ticks.clear()
         self._base, self._time, self._seen = None, 0.0, None
         self.epoch = block.epoch
@@ -172,12 +174,13 @@ class EdgeWindow:
     def _put(self, row: DemandRow, at: float) -> list[Key]:
         port = self._ports.setdefault(row.cluster_name, _Port())
         keys = tuple(row.app_keys())
-        if keys != port.keys:
+        if keys != port.keys or row.app != port.app:
             self._forget_keys(row.cluster_name, port)
-            port.keys = keys
+            port.keys, port.app = keys, row.app
+            port.text = len(row.cluster_name) + len(row.app) + sum(len(part) for key in keys for part in key)
+            self._text += port.text
             for key in keys:
                 self._by_key.setdefault(key, set()).add(row.cluster_name)
-        port.app = row.app
         begins = row.held > 0 and not port.held
         port.held = row.held
         self._append(port.entries, row, at)
@@ -207,6 +210,7 @@ class EdgeWindow:
             self._forget_keys(name, port)
 
     def _forget_keys(self, name: str, port: _Port) -> None:
+        self._text -= port.text
         for key in port.keys:
             names = self._by_key[key]
             names.discard(name)

@@ -12,7 +12,7 @@ import pytest
 from lb7 import demand
 from lb7.demand import MOST_FOLLOWERS, MOST_WAITING, DemandFollower, TooManyFollowers
 from lb7.demand_shapes import ROWS, DemandBlock, read_block
-from lb7.table import TableDelta
+from lb7.table import Cluster, TableDelta
 from tests.fakes.counting_edge import Edge
 
 pytestmark = pytest.mark.asyncio
@@ -151,6 +151,19 @@ async def test_many_ports_are_several_lines() -> None:
         assert first.whole
         assert second.whole
         assert (first.n, first.uptime) == (second.n, second.uptime)
+
+
+async def test_a_port_that_can_not_be_told_costs_no_other() -> None:
+    edge = Edge("/a:1")
+    for name in ("/" + "x" * 5000 + ":2", "/\ud800:3"):
+        edge.clusters[name] = Cluster(name, name, 1)
+        edge.keys[name] = (("app", "mesos", "F1", name),)
+    edge.clusters["/c:4"] = Cluster("/c:4", "/c", 4)
+    edge.keys["/c:4"] = (("app", "mesos", "F1", "y" * 5000),)
+    async with edge.demand.follow() as follower:
+        assert [row.cluster_name for row in (await block(follower.lines())).apps] == ["/a:1"]
+    found = b"".join([piece async for piece in edge.demand.document()])
+    assert [row.cluster_name for row in read_block(found).apps] == ["/a:1"]
 
 
 async def test_a_follower_that_does_not_keep_up_is_dropped_and_no_other() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lb7.autoscale import demand_window
 from lb7.autoscale.demand_window import BUCKETS, TICKS, EdgeWindow, Sums
 from lb7.demand_shapes import DemandBlock, DemandRow
 from tests.fakes.telling_edge import KEY, block, row
@@ -166,6 +167,21 @@ def test_what_no_edge_tells(wrong: DemandBlock) -> None:
         window.take(wrong)
 
 
+def test_what_an_edge_may_have_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demand_window, "MOST_PORTS", 2)
+    window = window_of(block(1, row("/a:1"), row("/a:2")))
+    with pytest.raises(ValueError, match="more than 2 ports"):
+        window.take(block(2, row("/a:3")))
+    monkeypatch.setattr(demand_window, "MOST_TEXT", 60)
+    window = window_of(block(1, row("/a:1", "/a", "/b")))
+    assert window._text == 4 + 2 + 2 * (3 + 5 + 2 + 2)
+    window.take(block(2, row("/a:1", "/c")))
+    window.take(block(3, gone=["/a:1"]))
+    assert window._text == 0
+    with pytest.raises(ValueError, match="60 characters"):
+        window.take(block(4, row("/a:1", *(f"/a{number}" for number in range(5)))))
+
+
 def test_a_long_window_keeps_few_blocks() -> None:
     window = window_of(*(block(n, row(requests=10 * n, active=3)) for n in range(1, 20_000)), seconds=3600.0)
     assert len(window._ticks) <= TICKS + 5
@@ -248,3 +264,49 @@ def test_it_is_what_a_model_finds_that_forgets_nothing(steps: list[tuple[float, 
         assert found.concurrency == pytest.approx(expected.concurrency)
         assert found.queue == pytest.approx(expected.queue)
         assert (found.answers, found.errors, found.latency) == (expected.answers, expected.errors, expected.latency)
+
+
+COUNT = st.integers(0, 1 << 53)
+ROW = st.builds(
+    row,
+    st.sampled_from(["/a:1", "/a:2", "/b:1"]),
+    st.sampled_from(["/a", "/b", "/c"]),
+    requests=COUNT,
+    status=st.lists(COUNT, max_size=6),
+    latency=st.lists(COUNT, max_size=BUCKETS),
+    mode=st.sampled_from(["http", "tcp"]),
+    unavailable=COUNT,
+    active=COUNT,
+    waiting=COUNT,
+    held=COUNT,
+)
+BLOCK = st.builds(
+    DemandBlock,
+    edge=st.sampled_from(["e1", "e2"]),
+    epoch=st.sampled_from(["x", "x", "y"]),
+    at=st.just(0.0),
+    uptime=st.floats(0, 1e12),
+    n=st.integers(0, 9),
+    whole=st.booleans(),
+    more=st.booleans(),
+    urgent=st.booleans(),
+    apps=st.lists(ROW, max_size=4),
+    gone=st.lists(st.sampled_from(["/a:1", "/b:1", "/nobody"]), max_size=2),
+)
+
+
+@given(blocks=st.lists(BLOCK, max_size=20))
+def test_whatever_is_told_is_refused_or_makes_sense(blocks: list[DemandBlock]) -> None:
+    window = EdgeWindow(10.0)
+    for each in sorted(blocks, key=lambda one: one.uptime):
+        try:
+            window.take(each)
+        except ValueError:
+            window.connected()
+        for app in ("/a", "/b", "/c"):
+            key = ("app", "mesos", "F1", app)
+            found = window.sums(key)
+            assert (found is None) == (not window.routed_as(key))
+            if found is not None:
+                figures = (found.requests, found.concurrency, found.queue, found.answers, found.errors)
+                assert all(0 <= value < float("inf") for value in (*figures, *found.latency))
