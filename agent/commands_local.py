@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     import uvloop
 
-    from agent.service import serve
+    from agent.serving import serve
 
     return uvloop.run(serve(loaded, config_path=args.config))
 

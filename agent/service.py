@@ -6,23 +6,18 @@
 Order at start: the saved catalog (served stale), the zone view, the sockets, then the sources. At
 the end: readyz says no, sources stop, open requests get `drain_timeout`, the catalog is saved.
 
-SIGHUP reads the configuration again: a bad file changes nothing and says why; a good one replaces
+`reload` reads the configuration again: a bad file changes nothing and says why; a good one replaces
 exactly the parts whose sections changed, while everything else goes on; a part whose new addresses
-can't be bound stays as it was. SIGTERM and SIGINT end the
-process; a second one ends it at once.
+can't be bound stays as it was.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
-import os
-import resource
-import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +25,8 @@ import msgspec
 from prometheus_client.core import Metric
 
 from agent import notify
+from agent.autoscaling import SECTIONS as SCALED_BY
+from agent.autoscaling import Autoscaling, coordinates
 from agent.background import Background
 from agent.balancing import SOURCES as L4_SOURCES
 from agent.balancing import Balancing, is_on, serves
@@ -39,7 +36,6 @@ from agent.drain_upkeep import DrainUpkeep
 from agent.edging import Edging, listened_elsewhere
 from agent.heard import Heard
 from agent.http import HttpServer
-from agent.http_admin import texts
 from agent.log import setup as setup_log
 from agent.marathon_finder import MarathonFinder
 from agent.naming import SERVERS, Naming
@@ -52,6 +48,7 @@ from lb4.metrics import L4Metrics
 from lb7.api import DOCUMENTED as ROUTES_DOCUMENTED
 from lb7.api import admin_routes
 from lb7.api import routes as edge_routes
+from lb7.autoscale.api import admin_routes as scaling_routes
 from lb7.demand_api import DOCUMENTED as DEMAND_DOCUMENTED
 from lb7.demand_api import routes as demand_routes
 from lb7.metrics import L7Metrics
@@ -77,10 +74,6 @@ SETTLE = 600
 _SOURCES = ("mesos", "marathon", "serversets", "vip_file", "relay", "file", "zookeeper", "vips", "reachability")
 """Sources in the order of trust, by the section that turns them on (`zookeeper`: also [mesos] zk)."""
 
-GC_THRESHOLDS = (50_000, 20, 100)
-"""A catalog of 100,000 tasks is long-lived and free of cycles: looking through it for garbage every
-700 allocations would cost more than all other work together."""
-
 
 class Service:
     """The parts of one process. `start`, then `reload` any number of times, then `stop`."""
@@ -97,6 +90,7 @@ class Service:
         self.balancing = Balancing(self.catalog, self._heard.known, self.watch.hearing, self.sources)
         self.draining = DrainUpkeep(self.catalog, self.sources)
         self.edging = Edging(self.catalog, self._heard.knows_apps)
+        self.autoscaling = Autoscaling(self.catalog, self.edging.identity, self._heard.knows_apps, self._hosts)
         self.naming = Naming(self.catalog, self._heard.known, self.balancing.names)
         self.boot = BootNames(Path(config.state_dir) / "hosts.json")
         self.sessions = Sessions(self.boot.resolve)
@@ -134,6 +128,7 @@ class Service:
         await self._open_coordination(config)
         await self.balancing.open(config, self.coordination)
         await self.draining.open(config, self.coordination)
+        await self.autoscaling.open(config, self.coordination.coordinator)
         await self.naming.start()
         self.context = self._new_context()
         await self._start_http(config)  # before the edge, whose ports are for labels to choose
@@ -156,6 +151,7 @@ class Service:
             await _step("sources", self._parts.end_all(but={"saved"}))
             self.watch.stop()
             edge = asyncio.create_task(_step("edge", self.edging.drain(grace)))
+            await _step("scaling", self.autoscaling.close())
             await _step("virtual IPs", self.balancing.close())
             await _step("drained tasks", self.draining.close())
             await _step("coordination", self.coordination.close())
@@ -207,8 +203,8 @@ class Service:
         return not kept
 
     async def _open_coordination(self, config: Config) -> None:
-        """The coordinator that addresses of virtual IPs are stored by, where they are allocated."""
-        if serves(config):
+        """The coordinator, where addresses of virtual IPs are allocated or apps are scaled by it."""
+        if serves(config) or coordinates(config):
             try:
                 await self.coordination.open(config)
             except (OSError, ValueError) as error:
@@ -218,18 +214,24 @@ class Service:
         """Go on as the sections say that it goes by, also where something could not be had the last time."""
         for name in L4_SOURCES:
             await self._parts.end(f"retire {name}")
-        if not changed & {"l4", "relay", "zookeeper"} and not self.balancing.lacks:
+        if not changed & {"l4", *SCALED_BY} and not self.balancing.lacks and not self._lacks_coordinator(config):
             return
         try:
-            stays = serves(config) and await self.coordination.is_for(config)
+            stays = (serves(config) or coordinates(config)) and await self.coordination.is_for(config)
         except (OSError, ValueError):
             stays = False
+        await self.autoscaling.close()
         await self.balancing.end_sources(config, other_coordinator=not stays)
         if not stays:
             await self.draining.end()
             await self.coordination.close()
         await self._open_coordination(config)
         await self.balancing.change(config, self.coordination)
+        await self.autoscaling.open(config, self.coordination.coordinator)
+
+    def _lacks_coordinator(self, config: Config) -> bool:
+        """Whether there is none although there should be."""
+        return coordinates(config) and self.coordination.coordinator is None
 
     async def _leave_balancing(self, config: Config) -> None:
         """What the sources of `[l4]` said that are off now: no longer wanted, or kept until others have told it."""
@@ -327,7 +329,8 @@ class Service:
             *edge_routes(self.context, self.edging.routes),
             *demand_routes(self.context, self.edging.demand),
         ]
-        http = HttpServer(self.context, config, more, admin_routes(self.edging.routes))
+        own = [*admin_routes(self.edging.routes), *scaling_routes(self.autoscaling.autoscale)]
+        http = HttpServer(self.context, config, more, own)
         await http.start()
         self.http = http
 
@@ -375,6 +378,7 @@ class Service:
         return [
             *await L4Metrics(self.balancing.parts).collect(),
             *await L7Metrics(self.edging.parts).collect(),
+            *await self.autoscaling.metrics(),
         ]
 
     async def _settle(self) -> None:
@@ -508,80 +512,6 @@ def _is_on(name: str, config: Config) -> bool:
     if name == "zookeeper":
         return config.zookeeper is not None or (config.mesos is not None and bool(config.mesos.zk))
     return getattr(config, name) is not None
-
-
-async def serve(
-    config: Config,
-    *,
-    config_path: Path | None = None,
-    ready: Callable[[], None] | None = None,
-    started: Callable[[Service], Awaitable[None]] | None = None,
-) -> int:
-    """Run until SIGTERM or SIGINT; 0, or 1 when an address can't be bound.
-
-    `ready` is called when everything is bound; `started` is awaited then with the running service
-    (the demo), and the service ends when it returns.
-    """
-    loop = asyncio.get_running_loop()
-    gc.set_threshold(*GC_THRESHOLDS)
-    _open_as_many_files_as_allowed()
-    service = Service(config, config_path)
-    ending = asyncio.Event()
-
-    def end() -> None:
-        if ending.is_set():
-            os._exit(1)  # the second signal: at once
-        ending.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
-    reloads: set[asyncio.Task[bool]] = set()
-
-    def reload() -> None:
-        notify.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        task = loop.create_task(service.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-        task.add_done_callback(lambda _: notify.notify("READY=1"))
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    try:
-        await service.start()
-    except OSError as error:
-        log.critical("can't start: %s", error)
-        await service.stop()
-        return 1
-    notify.notify("READY=1")
-    if ready is not None:
-        ready()
-    tls = ",".join(texts(service.server.tls_addresses)) if service.server is not None else ""
-    dns, resolver = (",".join(texts(service.naming.addresses(name))) or "off" for name in SERVERS)
-    http = ",".join(texts(service.http.addresses)) if service.http is not None else "off"
-    log.info("serving dns=%s tls=%s resolver=%s http=%s", dns, tls or "off", resolver, http)
-    waits: list[asyncio.Task[Any]] = [loop.create_task(ending.wait())]
-    if started is not None:
-        waits.append(loop.create_task(_coroutine(started(service))))
-    done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
-    notify.notify("STOPPING=1")
-    log.info("ending")
-    await service.stop()
-    for task in done:
-        task.result()
-    return 0
-
-
-def _open_as_many_files_as_allowed() -> None:
-    """Every connection is an open file, and the soft limit is mostly 1024, for programs that use select()."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-async def _coroutine(work: Awaitable[None]) -> None:
-    await work
 
 
 async def _step(name: str, work: Awaitable[object]) -> None:

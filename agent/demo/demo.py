@@ -33,7 +33,8 @@ from agent.demo.marathon_deployments import DeployingMarathon
 from agent.demo.simulation import SimulatedCluster
 from agent.demo.spec import PortSpec, TaskSpec
 from agent.demo.task_servers import TaskServers
-from agent.service import Service, serve
+from agent.service import Service
+from agent.serving import serve
 from lb4.vip import VipKey
 from mesos_dns.catalog import Delta
 from mesos_dns.model import Task

@@ -67,9 +67,9 @@ def test_run_serves_what_the_file_says(good: Path, monkeypatch: pytest.MonkeyPat
         served.append((config, config_path))
         return 7
 
-    service: Any = types.ModuleType("agent.service")
+    service: Any = types.ModuleType("agent.serving")
     service.serve = serve
-    monkeypatch.setitem(sys.modules, "agent.service", service)
+    monkeypatch.setitem(sys.modules, "agent.serving", service)
     monkeypatch.setattr(log, "setup", lambda *_: None)
     assert cli.main(["run", "-c", str(good)]) == 7
     [(config, path)] = served

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
 import ssl
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -410,50 +406,6 @@ async def test_a_reload_takes_renewed_certificates(tmp_path: Path) -> None:
         assert (await trusted(first), await trusted(second)) == (False, True)
     finally:
         await service.stop()
-
-
-def test_signals(tmp_path: Path, free_port: int) -> None:
-    """SIGHUP reloads, a bad file changes nothing, SIGTERM ends with 0."""
-    text = f'[dns]\nlisten = ["127.0.0.1:{free_port}"]\n'
-    path = write(tmp_path, text)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "agent", "run", "-c", str(path)], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    try:
-        _until_logged(process, "serving")
-        assert "10.9.9.1" in _answer(free_port, "www.corp.example", "10.9.9.1")
-        write(tmp_path, text + "ttl = 7\n")
-        os.kill(process.pid, signal.SIGHUP)
-        _until_logged(process, "configuration reloaded")
-        assert " 7 IN SOA" in _answer(free_port, "none.mesos", " 7 IN SOA")
-        write(tmp_path, text + "ttl = true\n")
-        os.kill(process.pid, signal.SIGHUP)
-        _until_logged(process, "not reloaded")
-        assert " 7 IN SOA" in _answer(free_port, "none.mesos", " 7 IN SOA")
-        os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait(60)
-        process.stderr.close()
-
-
-def _until_logged(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if text in line:
-            return
-    pytest.fail(f"the process ended without saying {text!r}")
-
-
-def _answer(port: int, name: str, text: str) -> str:
-    reply = ""
-    for _ in range(200):
-        reply = dns.query.udp(dns.message.make_query(name, "A"), "127.0.0.1", timeout=30, port=port).to_text()
-        if text in reply:
-            break
-    return reply
 
 
 @pytest.mark.asyncio
