@@ -50,7 +50,8 @@ _SLICE = 50
 
 class Workers:
     """See the module. `log` gets records of the access log. `confine`: workers give up their privileges.
-    `recertified` is called whenever there are other certificates."""
+    `recertified` is called whenever there are other certificates, `held` with a cluster's name when requests for it
+    begin to be held in a worker; how many, `totals().clusters_now` says by then."""
 
     def __init__(
         self,
@@ -59,8 +60,10 @@ class Workers:
         log: Callable[[dict[str, Any]], None],
         confine: bool = True,
         recertified: Callable[[], None] = lambda: None,
+        held: Callable[[str], None] = lambda cluster: None,
     ) -> None:
         self._config, self._log, self._confine, self._recertified = config, log, confine, recertified
+        self._held = held
         self._count = worker_count(config)
         self._listening = Listening(self._count)
         self._wanted = Wanted(settings_of(config, self._count), self._listening)
@@ -243,6 +246,14 @@ class Workers:
     def counted(self, serial: int, block: Counters) -> None:
         """New counters."""
         self._totals.count(serial, block)
+
+    def holds(self, clusters: tuple[str, ...]) -> None:
+        """Requests for these begin to be held."""
+        for name in clusters:
+            try:
+                self._held(name)
+            except Exception:  # of whoever hears it: no worker is to end by that
+                log.exception("l7: an error about requests that are held cluster=%s", name)
 
     def logged(self, records: list[dict[str, Any]], lost: int) -> None:
         """Records of the access log."""
