@@ -13,26 +13,31 @@ OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno
 cdef int dispatch(ClientConnection c, double now) except -1:
     """Send the request in hand to a server, or let it wait for one, or give up."""
     cdef Cluster cluster = c.cluster
+    cdef ServerConnection s
     cdef Notes notes = c.notes
     cdef list tried = None if notes is None else notes.tried
     cdef Server server = cluster.pick(now, c.hash, None if notes is None else notes.cookie, tried)
     if server is None:
-        return no_server(c, now)
+        server = to_wake(c, now)
+        if server is None:
+            return no_server(c, now)
     if c.state == CONNECTING and tried is not None and server in tried:
         return no_connection(c, now)
-    return go_to(c, server, now)
-
-
-cdef inline int go_to(ClientConnection c, Server server, double now) except -1:
-    """Send the request in hand to this server."""
-    cdef ServerConnection s
-    server.cluster.begin(server, now)
+    cluster.begin(server, now)
     c.server = c.last = server
     if not c.fresh_only:
         s = pooled(server, c.idempotent, now)
         if s is not None:
             return send_request(c, s, now)
     return connect(c, server)
+
+
+cdef Server to_wake(ClientConnection c, double now):
+    """Where the app wakes: a server that nobody has reached yet, if it is this one's turn to try one."""
+    cdef Cluster cluster = c.cluster
+    if not cluster.hold or cluster.has_servers(now) or now - c.began >= c.edge.hold_time:
+        return None
+    return cluster.probe(now)
 
 
 cdef int no_server(ClientConnection c, double now) except -1:
@@ -57,15 +62,11 @@ cdef int no_server(ClientConnection c, double now) except -1:
 
 
 cdef int no_server_yet(ClientConnection c, double now) except -1:
-    """The app sleeps or wakes: try a server that nobody has reached yet, or wait."""
+    """The app sleeps or wakes."""
     cdef Cluster cluster = c.cluster
     cdef double left = c.began + c.edge.hold_time - now
-    cdef Server server
     if left <= 0:
         return held_too_long(c)
-    server = cluster.probe(now)
-    if server is not None:
-        return go_to(c, server, now)
     if not cluster.wait(c, c.tries > 0):
         return fail_with(c, 503, RETRY_AFTER, "hold_full")
     if c.state != HELD:
