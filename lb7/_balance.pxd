@@ -2,7 +2,8 @@
 #
 # The order of calls for a request, all on the loop's thread; `now` is the clock of monotonic seconds, a coarse one will do:
 #   admit → pick → begin → (answered | connect_failed | was_reset | timed_out) → end → [may_retry → pick → …] → leave
-# `pick` gave None: has_servers → wait → room() → pick …; else 503.
+# `pick` gave None: has_servers → wait → room() → pick …; else 503. A cluster with `hold` and without servers, instead of 503:
+#   [probe → begin → …] else wait → room() → pick …
 cimport cython
 from libc.stdint cimport uint64_t
 
@@ -37,6 +38,8 @@ ctypedef struct cluster_counts:  # words of 64 bits, of which `latency_sum` alon
     uint64_t unavailable       # requests for which there was no server
     uint64_t denied            # by the allow-list
     uint64_t unauthorized
+    uint64_t held              # requests that waited because there was no server; by _proxy and _tcp, as the one below
+    uint64_t hold_timeouts
 
 
 @cython.final
@@ -51,6 +54,7 @@ cdef class Server:
     cdef readonly uint64_t requests
     cdef double ejected_until, latency, latency_at
     cdef int in_a_row, ejected_times
+    cdef readonly bint cold        # it is not known to take connections (balance_waking.pxi)
     cdef readonly uint64_t failures
     cdef readonly str id, address, task
     cdef readonly int port
@@ -62,6 +66,7 @@ cdef class Server:
     cdef double share              # the weight, less in slow start
     cdef double current            # of smooth weighted round robin
     cdef uint64_t seed             # of consistent hashing
+    cdef double paused_until, warm_at  # while it is cold
 
 
 @cython.final
@@ -75,9 +80,11 @@ cdef class Cluster:
     cdef bint uniform
     cdef int ready_count
     cdef double recheck, seen
+    cdef readonly bint hold            # requests wait when there is no server
     cdef void* few[FEW]                # the first of those that are `ready`
     cdef cluster_counts counts
     cdef readonly str name
+    cdef readonly int held             # of those that wait, the ones for which there is no server
     cdef readonly list servers         # those that are not gone
     cdef object decision               # what rules say that do nothing but lead here; kept by _lookup
     # The server for a request, None when none can take it now. `hash`: of the client's address, the same in every worker
@@ -86,6 +93,8 @@ cdef class Cluster:
     cpdef Server pick(self, double now, uint64_t hash, bytes cookie, list tried)
     # Whether there is a server that could take it when there is room.
     cpdef bint has_servers(self, double now)
+    # Where there is none, and `hold`: one that nobody has reached yet, for this request to try; None: it is to wait.
+    cpdef Server probe(self, double now)
     # Room for one more request of this cluster (max_requests_per_route). Only after True: leave, once.
     cpdef bint admit(self) noexcept
     cpdef void leave(self) noexcept
@@ -96,6 +105,8 @@ cdef class Cluster:
     cpdef void answered(self, Server server, double now, double latency, int status)
     # The same of a TCP connection that was made: `latency` in seconds of connecting; no status is counted.
     cpdef void connected(self, Server server, double now, double latency)
+    # It took a connection. Needs to be told of one that is `cold` alone.
+    cpdef int reached(self, Server server, double now) except -1
     cpdef void connect_failed(self, Server server, double now)
     cpdef void was_reset(self, Server server, double now)
     cpdef void timed_out(self, Server server, double now)
@@ -103,17 +114,19 @@ cdef class Cluster:
     cpdef bint may_retry(self, double now)
     # A request waits; `waiter.room()` (a def method without arguments) is called from the loop, once, when it should
     # pick again; it is out of the queue then, and may wait again in its old place. False when too many wait.
-    # `stop_waiting` at any time, also of one that does not wait.
-    cpdef bint wait(self, object waiter)
+    # `again`: it has waited, or tried a server; it comes first. `stop_waiting` at any time, also of one that does not wait.
+    cpdef bint wait(self, object waiter, bint again=*)
     cpdef void stop_waiting(self, object waiter)
 
     # What follows is of this module alone.
-    cdef int workers, default_limit, eject_after
+    cdef int workers, default_limit, eject_after, max_held
     cdef double eject_time, max_ejected, slow_start, retry_share
     cdef bint panic
     cdef list ready
+    cdef list cold                 # while nobody has reached any: those to try; else None
     cdef dict by_cookie
-    cdef object queue, timer
+    cdef object queue, timer, tell_held
+    cdef double timer_at
     cdef uint64_t random
     cdef retry_budget budget
     cdef cluster_counts told       # of `counts`

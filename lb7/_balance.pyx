@@ -23,11 +23,12 @@ there are two. One good answer clears its record.
 **Retries.** Of the last ten seconds, a share of the requests, and ten a second on top.
 
 **The queue.** First come, first served: as long as somebody waits, `pick` gives nothing to those who come later. For each
-place that comes free one is woken; should it not take the place, the next is.
+place that comes free one is woken; should it not take the place, the next is. Where a cluster is to `hold` requests, they
+also wait in it while there is no server (balance_waking.pxi).
 
 Everything is called on the loop's thread. The clock is the caller's: seconds that never go back.
 
-The file balance_counts.pxi is a part of this one.
+The files balance_*.pxi are parts of this one.
 """
 import asyncio
 import os
@@ -78,20 +79,25 @@ cdef Server _new_server(object spec, Cluster cluster, double began):
     cdef bytes name = server.id.encode()
     server.seed = hash64(name, len(name))
     server.latency = -1.0  # not known yet
+    server.paused_until = -INFINITY
+    server.warm_at = INFINITY
     return server
 
 
 @cython.final
 cdef class Cluster:
-    """See the module. `spec`: a lb7.table.Cluster; `settings`: lb7.settings.Settings; `now`: seconds of the clock.
+    """See the module. `spec`: a lb7.table.Cluster; `settings`: lb7.settings.Settings; `now`: seconds of the clock;
+    `tell_held` is called with the name when a request is held and none was before.
 
     A server that comes when there are others already starts slowly, and so does one that was down.
     """
 
-    def __init__(self, spec, settings, double now):
+    def __init__(self, spec, settings, double now, tell_held=None):
         self.name = spec.name
         self.servers = []
         self.queue = Waiting(settings.max_waiting, self._places)
+        self.tell_held = tell_held
+        self.max_held = settings.max_held
         self.max_active = settings.max_requests_per_route
         self.eject_after = settings.eject_after
         self.eject_time = settings.eject_time
@@ -116,12 +122,15 @@ cdef class Cluster:
         cdef double began = now if self.servers else -INFINITY
         cdef int balance = BALANCES.index(spec.balance)
         cdef bint weighted_anew = False
+        cdef bint held = self.hold
+        cdef bint asleep = self.spec is not None and self.ready_count == 0  # at first, nothing speaks against any
         for value in spec.servers:
             if value.id in servers:
                 continue
             server = known.pop(value.id, None)
             if server is None:
                 server = _new_server(value, self, began)
+                server.cold = asleep
             elif server.down and not value.down:
                 server.began = now
                 server.ejected_until = server.ejected_times = server.in_a_row = 0
@@ -131,8 +140,10 @@ cdef class Cluster:
             server.weight = value.weight
             server.draining = value.draining
             server.down = value.down
+            server.cold = server.cold and spec.hold
             servers[server.id] = server
         self.spec = spec
+        self.hold = spec.hold
         self.servers = list(servers.values())
         self.balance = balance
         self.limit = -(-spec.max_requests_per_server // self.workers) or self.default_limit
@@ -143,6 +154,8 @@ cdef class Cluster:
                 server.current = 0
         self._return_surplus(now)
         self._sort_out(now)
+        if held and not self.hold:
+            hold_no_more(self)
         _let_go(list(known.values()))
 
     def close(self):
@@ -150,6 +163,8 @@ cdef class Cluster:
         cdef list servers = self.servers
         self.servers = []
         self._have_ready([])
+        self.cold = None
+        self.hold = False
         self.decision = None
         self.by_cookie = {}
         self.full = 0
@@ -158,7 +173,7 @@ cdef class Cluster:
             self.timer.cancel()
             self.timer = None
         if self.queue is not None:
-            self.queue.wake_all()
+            hold_no_more(self)
             if self.active == 0 and self.waiting == 0:  # nobody can wait any more; the queue knows the cluster, and so would keep both
                 self.queue = None
         _let_go(servers)
@@ -183,7 +198,8 @@ cdef class Cluster:
             else:
                 ready.append(server)
         self.panic = not ready and len(wanted) > 0
-        self._have_ready(wanted if self.panic else ready)
+        ready = wanted if self.panic else ready
+        self._have_ready(without_cold(self, ready, now) if self.hold else ready)
         self.uniform = True
         for server in self.ready:
             server.share = self._share(server, now)
@@ -248,7 +264,7 @@ cdef class Cluster:
     cdef Server _stuck_to(self, double now, bytes cookie, list tried):
         """The server that the client's cookie names, if it can take it."""
         cdef Server server = self.by_cookie.get(cookie)
-        if server is None or server.down or server.draining:
+        if server is None or server.down or server.draining or server.cold:
             return None
         if server.ejected_until > now and not self.panic:
             return None
@@ -401,6 +417,8 @@ cdef class Cluster:
         self.counts.latency_sum += latency
         self.counts.status[status // 100 if 100 <= status < 600 else 0] += 1
         self._measured(server, now, latency)
+        if server.cold:
+            is_warm(self, server, now)
         if status >= 500:
             self._failed(server, now)
         else:
@@ -409,14 +427,21 @@ cdef class Cluster:
     cpdef void connected(self, Server server, double now, double latency):
         self._measured(server, now, latency)
         self._succeeded(server, now)
+        if server.cold:
+            self.reached(server, now)
+
+    cpdef int reached(self, Server server, double now) except -1:
+        return warms_up(self, server, now) if server.cold else 0
 
     cpdef void connect_failed(self, Server server, double now):
         self.counts.connect_failures += 1
-        self._failed(server, now)
+        if not self.hold or not took_none(self, server, now):
+            self._failed(server, now)
 
     cpdef void was_reset(self, Server server, double now):
         self.counts.resets += 1
-        self._failed(server, now)
+        if not server.cold or not took_none(self, server, now):
+            self._failed(server, now)
 
     cpdef void timed_out(self, Server server, double now):
         self.counts.timeouts += 1
@@ -486,15 +511,24 @@ cdef class Cluster:
         self.counts.retries_refused += 1
         return False
 
-    cpdef bint wait(self, object waiter):
-        cdef bint again = self.queue is not None and self.queue.has_turn
-        if self.queue is None or not self.queue.add(waiter):
+    cpdef bint wait(self, object waiter, bint again=False):
+        cdef bint has_turn = self.queue is not None and self.queue.has_turn
+        cdef bint asleep = self.hold and self.ready_count == 0
+        cdef object most = most_held(self, again) if asleep else None
+        if self.queue is None or not self.queue.add(waiter, most, again):
             self.counts.overflow += 1
             return False
-        if not again:
+        if not has_turn and not asleep and not again:
             self.counts.waited += 1
         self._look_again()
         return True
+
+    cpdef Server probe(self, double now):
+        if now >= self.recheck:
+            self._sort_out(now)
+        if self.cold is None or self.waiting > 0 and not self.queue.has_turn:
+            return None
+        return one_to_try(self, now)
 
     cpdef void stop_waiting(self, object waiter):
         if self.waiting > 0:
@@ -505,6 +539,10 @@ cdef class Cluster:
         cdef Server server
         cdef int places = 0
         self.waiting = waiting
+        if self.hold:
+            count_held(self)
+        if self.cold is not None:
+            return places_to_try(self)
         if self.limit <= 0:
             return waiting if self.ready else 0
         for server in self.ready:
@@ -513,7 +551,11 @@ cdef class Cluster:
 
     cdef int _look_again(self) except -1:
         """While somebody waits, don't rely on new requests to notice that an ejected server is back."""
+        if self.timer is not None and self.recheck < self.timer_at:
+            self.timer.cancel()
+            self.timer = None
         if self.timer is None and self.waiting > 0 and self.recheck < INFINITY:
+            self.timer_at = self.recheck
             loop = asyncio.get_running_loop()
             self.timer = loop.call_later(max(0.0, self.recheck - self.seen), self._back, self.recheck)
         return 0
@@ -535,41 +577,9 @@ cdef class Cluster:
         return [_status_of(server, self.slow_start, self.seen) for server in self.servers]
 
 
+include "balance_service.pxi"
 include "balance_counts.pxi"
-
-
-cdef inline bint _in_service(Server server) noexcept:
-    return server.weight > 0 and not server.draining and not server.down
-
-
-cdef inline double _cost(Server server, double now) noexcept:
-    """Latency times load; of a server that has not answered yet: none if it is idle, else more than of any other."""
-    if server.latency < 0:
-        return 1e6 * server.active
-    return server.latency * DECAY / (DECAY + max(0.0, now - server.latency_at)) * (server.active + 1)
-
-
-cdef (int, int) _ejected(list servers, double now):
-    """How many servers are in service, and how many of them are ejected."""
-    cdef Server server
-    cdef int wanted = 0
-    cdef int ejected = 0
-    for server in servers:
-        if _in_service(server):
-            wanted += 1
-            ejected += server.ejected_until > now
-    return wanted, ejected
-
-
-cdef int _most_ejected(int servers, double share) noexcept:
-    """A share above 0 allows at least one of two or more; of one server, none."""
-    if servers < 2 or share <= 0:
-        return 0
-    return max(1, <int>(servers * share + 1e-9))
-
-
-def _ejected_until(Server server):
-    return server.ejected_until
+include "balance_waking.pxi"
 
 
 cdef int _let_go(list servers) except -1:

@@ -56,6 +56,7 @@ cdef class Edge:
     cdef uint32_t max_head, max_fields, max_per_client, retries
     cdef uint64_t max_connections
     cdef int64_t max_body
+    cdef double hold_time                             # seconds
     cdef bint request_id, compat
 
 

@@ -7,9 +7,9 @@ its body, or is kept (and reading is stopped when that gets long) until the answ
     FRESH ──▶ HEAD ──▶ [AUTH] ──▶ [WAITING] ──▶ [CONNECTING] ──▶ SENT ──▶ ANSWERING ──▶ IDLE ──▶ HEAD …
                                                                              └──▶ TUNNEL
 
-AUTH: a password is being hashed; WAITING: no server has room; CONNECTING: to a server (PAUSING: there was no connection
-to any, and they are tried anew soon); SENT: the head has gone to the
-server and no head has come back; TUNNEL: an upgrade was accepted. From any of them to CLOSING, or to LINGER first: then
+AUTH: a password is being hashed; WAITING: no server has room (HELD: there is none, for the app sleeps); CONNECTING: to a
+server (PAUSING: there was no connection to any, and they are tried anew soon); SENT: the head has gone to the server and
+no head has come back; TUNNEL: an upgrade was accepted. From any of them to CLOSING, or to LINGER first: then
 our answer is sent and what the client still sends is thrown away for a while, for a client that sends to a closed
 connection gets a reset and may never see the answer (RFC 9112 §9.6).
 
@@ -17,7 +17,8 @@ connection gets a reset and may never see the answer (RFC 9112 §9.6).
 would give the very octets that came, those are used.
 
 **Trying again.** A request goes to another server as long as nothing of it can have been acted on: no connection could
-be made. If a server ends a connection before it answered, only what may be done twice is (RFC 9110 §9.2.2), and only
+be made. Those for an app that sleeps or wakes wait as long as that may take, in the queue of its cluster, and one after the
+other tries whether it is there (balance_waking.pxi). If a server ends a connection before it answered, only what may be done twice is (RFC 9110 §9.2.2), and only
 while its whole body is still here. A request on a connection that was used before is first tried on a new one: servers
 end idle connections at any time.
 
@@ -51,7 +52,7 @@ from lb7._streams import poll_of
 from lb7.certificates import server_name
 
 cdef enum:
-    FRESH, HEAD, IDLE, AUTH, WAITING, PAUSING, CONNECTING, SENT, ANSWERING, TUNNEL, LINGER, CLOSING, CLOSED
+    FRESH, HEAD, IDLE, AUTH, WAITING, HELD, PAUSING, CONNECTING, SENT, ANSWERING, TUNNEL, LINGER, CLOSING, CLOSED
 
 cdef enum:
     BY_HOST, BY_HOST_PORT, BY_SNI, BY_APP_ID, BY_NONE

@@ -38,11 +38,14 @@ cdef class TcpClient(Peer):
     cdef str address
     cdef uint64_t hash
     cdef list tried, early           # servers that failed; octets that came before there was a server
+    cdef double held_since           # 0: it was not
     cdef double began, due, last     # of the try; until when this state may last; when something went through
     cdef size_t unread               # octets that had not gone out when last looked at
     cdef int rounds
     cdef uint8_t state, entered, admitted, eof, takes_nothing
     cdef int choose(self) except -1
+    cdef int hold(self, double now) except -1
+    cdef int held_too_long(self) except -1
     cdef int connect(self, Server server) except -1
     cdef int stop_connecting(self) except -1
     cdef int not_connected(self) except -1

@@ -6,6 +6,8 @@
               └────────────── [PAUSING: all have] ◀───────────┘
 
 - A client whose address is not allowed, for whom there is no server, or no room, gets a reset: TCP has no other word.
+- Where the cluster is to `hold` connections, they wait for a server if there is none, one after the other trying whether the
+  app is there (balance_waking.pxi).
 - A connection that fails goes to another server; only when all have failed, some seconds apart, the client is told.
 - Each side is read only as fast as the other takes it. What a client sends before there is a server is kept: what came
   by one read, then it is not read any more.
@@ -238,6 +240,8 @@ cdef class TcpClient(Peer):
         cdef Server server = cluster.pick(now, self.hash, None, self.tried)
         if server is None:
             if not cluster.has_servers(now):
+                if cluster.hold:
+                    return self.hold(now)
                 cluster.counts.unavailable += 1
                 return self.refuse("no_server")
             if self.state == CONNECTING:  # it failed; so often, and it will not wait again
@@ -255,6 +259,32 @@ cdef class TcpClient(Peer):
             return self.all_failed(now)
         return self.connect(server)
 
+    cdef int hold(self, double now) except -1:
+        """The app sleeps or wakes: try a server that nobody has reached yet, or wait."""
+        cdef Cluster cluster = self.cluster
+        cdef bint again = self.held_since > 0
+        cdef Server server
+        if not again:
+            self.held_since = now
+            cluster.counts.held += 1
+        self.due = self.held_since + self.front.settings.hold_timeout
+        if now >= self.due:
+            return self.held_too_long()
+        server = cluster.probe(now)
+        if server is not None:
+            return self.connect(server)
+        if not cluster.wait(self, again):
+            return self.refuse("hold_full")
+        self.tried = None
+        self.state = WAITING
+        return 0
+
+    cdef int held_too_long(self) except -1:
+        if self.state == WAITING:
+            self.cluster.stop_waiting(self)
+        self.cluster.counts.hold_timeouts += 1
+        return self.refuse("hold_timeout")
+
     def room(self):
         """It waited for a server, and one may have room."""
         if self.state == WAITING:
@@ -265,6 +295,10 @@ cdef class TcpClient(Peer):
         if self.state == CONNECTING:
             self.stop_connecting()
             self.not_connected()
+        elif self.state == WAITING and self.held_since > 0:
+            self.held_too_long()
+        elif self.state == WAITING and self.cluster.held > 0:  # it waited for room, and now there is no server at all
+            self.hold(clock())
         elif self.state == WAITING:
             self.cluster.stop_waiting(self)
             self.cluster.counts.queue_timeouts += 1
@@ -309,7 +343,12 @@ cdef class TcpClient(Peer):
 
     cdef int all_failed(self, double now) except -1:
         """Servers that start again are soon there, so they are all tried some times."""
-        if self.rounds >= self.front.settings.retries or not self.cluster.may_retry(now):
+        if self.cluster.hold:
+            if self.held_since == 0:
+                self.held_since = now
+            if now - self.held_since >= self.front.settings.hold_timeout:
+                return self.held_too_long()
+        elif self.rounds >= self.front.settings.retries or not self.cluster.may_retry(now):
             self.cluster.counts.unavailable += 1
             return self.refuse("no_connection")
         self.rounds += 1

@@ -99,6 +99,12 @@ class L7Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_waiting: Annotated[
         int, Meta(ge=0, description="requests of one app port that wait while all its servers are full")
     ] = 1024
+    max_held: Annotated[
+        int, Meta(ge=0, description="requests of one app port that are held while the app sleeps or wakes")
+    ] = 1000
+    hold_timeout: Annotated[
+        Duration, Meta(description="longest wait for a sleeping app, until a server of it takes the request")
+    ] = Duration(60)
     retries: Annotated[int, Meta(ge=0, le=10, description="further tries of a request that failed safely")] = 3
     retry_budget: Annotated[
         float, Meta(ge=0, le=1, description="retries at most, as a share of requests, beyond a few a second")

@@ -43,12 +43,15 @@ COUNTERS = {
     "unavailable": ("pharos_l7_unavailable_total", "requests for which there was no server"),
     "denied": ("pharos_l7_denied_total", "requests of clients that are in no allowed network"),
     "unauthorized": ("pharos_l7_unauthorized_total", "requests without the right password"),
+    "held": ("pharos_l7_held_total", "requests that were held for a sleeping app"),
+    "hold_timeouts": ("pharos_l7_hold_timeouts_total", "requests that were held for too long"),
 }
 """What workers count for each port, and its metric."""
 
 FIGURES = {
     "active": ("pharos_l7_active_requests", "requests (of TCP: connections) now, those that wait included"),
     "waiting": ("pharos_l7_waiting", "requests that wait for a server with room"),
+    "held": ("pharos_l7_held", "requests that are held for a sleeping app"),
 }
 
 STATES = ("up", "down", "draining")

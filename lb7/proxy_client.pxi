@@ -167,8 +167,9 @@ cdef int client_expired(ClientConnection c) except -1:
     if state == AUTH:
         return refuse(c, 503, "timeout_auth")
     if state == WAITING:
-        c.cluster.counts.queue_timeouts += 1
-        return fail(c, 503, "timeout_queue")
+        return queue_expired(c)
+    if state == HELD:
+        return held_too_long(c)
     if state == PAUSING:
         c.state = HEAD
         return dispatch(c, clock())

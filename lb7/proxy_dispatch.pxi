@@ -4,6 +4,8 @@
 cdef enum:
     PAUSE_TICKS = 4          # before all servers are tried anew
 
+cdef bytes RETRY_AFTER = b"Retry-After: 5\r\n"  # seconds: an app that wakes takes some
+
 OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EADDRNOTAVAIL))
 """Why there is no connection, when the server is not to blame."""
 
@@ -16,7 +18,9 @@ cdef int dispatch(ClientConnection c, double now) except -1:
     cdef list tried = None if notes is None else notes.tried
     cdef Server server = cluster.pick(now, c.hash, None if notes is None else notes.cookie, tried)
     if server is None:
-        return no_server(c, now)
+        server = to_wake(c, now)
+        if server is None:
+            return no_server(c, now)
     if c.state == CONNECTING and tried is not None and server in tried:
         return no_connection(c, now)
     cluster.begin(server, now)
@@ -28,10 +32,20 @@ cdef int dispatch(ClientConnection c, double now) except -1:
     return connect(c, server)
 
 
+cdef Server to_wake(ClientConnection c, double now):
+    """Where the app wakes: a server that nobody has reached yet, if it is this one's turn to try one."""
+    cdef Cluster cluster = c.cluster
+    if not cluster.hold or cluster.has_servers(now) or now - c.began >= c.edge.hold_time:
+        return None
+    return cluster.probe(now)
+
+
 cdef int no_server(ClientConnection c, double now) except -1:
     """Nobody can take it now."""
     cdef Cluster cluster = c.cluster
     if not cluster.has_servers(now):
+        if cluster.hold:
+            return no_server_yet(c, now)
         cluster.counts.unavailable += 1
         return fail(c, 503, "no_server")
     if c.state == CONNECTING:  # it failed; so often, and it will not wait again at once
@@ -47,11 +61,50 @@ cdef int no_server(ClientConnection c, double now) except -1:
     return 0
 
 
+cdef int no_server_yet(ClientConnection c, double now) except -1:
+    """The app sleeps or wakes."""
+    cdef Cluster cluster = c.cluster
+    cdef double left = c.began + c.edge.hold_time - now
+    if left <= 0:
+        return held_too_long(c)
+    if not cluster.wait(c, c.tries > 0):
+        return fail_with(c, 503, RETRY_AFTER, "hold_full")
+    if c.state != HELD:
+        if c.waited == 0:
+            cluster.counts.held += 1
+        if c.notes is not None:
+            c.notes.tried = None
+        c.state = HELD
+        timer_set(c, ticks_of(left))
+        hold_body(c)
+    return 0
+
+
+cdef int held_too_long(ClientConnection c) except -1:
+    c.cluster.counts.hold_timeouts += 1
+    return fail_with(c, 503, RETRY_AFTER, "timeout_hold")
+
+
+cdef int queue_expired(ClientConnection c) except -1:
+    """It has waited for room as long as it may."""
+    cdef double left = c.began + c.edge.hold_time - clock()
+    if c.cluster.held and left > 0:  # meanwhile there is no server at all
+        c.cluster.counts.held += 1
+        c.state = HELD
+        timer_set(c, ticks_of(left))
+        return 0
+    c.cluster.counts.queue_timeouts += 1
+    return fail(c, 503, "timeout_queue")
+
+
 cdef int no_connection(ClientConnection c, double now) except -1:
     """There was none to any server with room. Those that start again are soon there, so wait a little, as HAProxy does;
     and as long as in the queue for one that has no room now."""
     cdef Cluster cluster = c.cluster
-    if not (has_untried(cluster, c.notes.tried) and now - c.began < c.edge.queue_ticks * TICK):
+    if cluster.hold:
+        if now - c.began >= c.edge.hold_time:
+            return held_too_long(c)
+    elif not (has_untried(cluster, c.notes.tried) and now - c.began < c.edge.queue_ticks * TICK):
         if c.rounds >= c.edge.retries or not cluster.may_retry(now):
             cluster.counts.unavailable += 1
             return fail(c, 503, "no_connection")
@@ -74,7 +127,7 @@ cdef bint has_untried(Cluster cluster, list tried) except -1:
 cdef int there_is_room(ClientConnection c) except -1:
     """It does not wait any more, or not in vain."""
     cdef double now = clock()
-    if c.state == WAITING:
+    if c.state == WAITING or c.state == HELD:
         c.waited = now - c.began
         dispatch(c, now)
     return 0
@@ -138,7 +191,7 @@ cdef int not_connected(ServerConnection s) except -1:
     left_server(c)
     add_tried(c, server)
     c.fresh_only = False
-    if now - c.began - c.waited > c.edge.server_ticks * TICK:  # many silent servers, one after another
+    if not server.cluster.hold and now - c.began - c.waited > c.edge.server_ticks * TICK:  # many silent servers, one after another
         server.cluster.counts.unavailable += 1
         return fail(c, 503, "no_connection")
     return dispatch(c, now)  # with the state CONNECTING still
@@ -211,9 +264,10 @@ cdef int send_again(ClientConnection c, ServerConnection s, bint broke) except -
         left_server(c)
         c.fresh_only = True  # others of that server may have ended with it
     else:
-        if c.resets >= c.edge.retries or not cluster.may_retry(now):
-            return fail(c, 502, "reset")
-        c.resets += 1
+        if not (server.cold and server.latency < 0):  # else it has never answered: it begins only
+            if c.resets >= c.edge.retries or not cluster.may_retry(now):
+                return fail(c, 502, "reset")
+            c.resets += 1
         left_server(c)
         add_tried(c, server)
         c.fresh_only = False

@@ -29,6 +29,7 @@ cdef class Edge:
         self.queue_ticks = ticks_of(settings.queue_timeout)
         self.tunnel_ticks = ticks_of(settings.tunnel_timeout)
         self.pool_ticks = ticks_of(settings.server_keep_alive)
+        self.hold_time = settings.hold_timeout
         self.max_head = settings.max_head
         self.max_fields = settings.max_headers
         self.max_body = settings.max_body

@@ -45,11 +45,16 @@ cdef inline int forget(ClientConnection c) except -1:
 
 cdef int fail(ClientConnection c, int status, str why) except -1:
     """The request in hand gets no answer of a server; where none was begun, one of ours."""
+    return fail_with(c, status, b"", why)
+
+
+cdef int fail_with(ClientConnection c, int status, bytes fields, str why) except -1:
+    """The same with these fields."""
     let_go_of_server(c)
     if c.state == ANSWERING or c.state == TUNNEL or c.stream is None:
         return cut_off(c, why)
     count_word(c, why)
-    return answer_with(c, status, b"", why)
+    return answer_with(c, status, fields, why)
 
 
 cdef int refuse(ClientConnection c, int status, str why) except -1:
@@ -116,7 +121,7 @@ cdef int cut_off(ClientConnection c, str why) except -1:
 cdef int let_go_of_server(ClientConnection c) except -1:
     """The request in hand is at no server any more, and waits for none."""
     cdef ServerConnection s = c.upstream
-    if c.state == WAITING:
+    if c.state == WAITING or c.state == HELD:
         c.cluster.stop_waiting(c)
     left_server(c)
     if s is not None:

@@ -71,6 +71,8 @@ cdef int server_made(ServerConnection s, Stream stream) except -1:
     s.dialed = None
     s.edge.upstreams.add(s)
     s.server.connections += 1
+    if s.server.cold:
+        s.server.cluster.reached(s.server, clock())
     if s.state != CONNECTING:
         stream.abort()  # given up a moment ago
         return 0

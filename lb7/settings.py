@@ -27,6 +27,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_requests_per_server: int = 0
     max_requests_per_route: int = 0
     max_waiting: int = 1024
+    max_held: int = 1000
+    hold_timeout: float = 60.0
     retries: int = 3
     retry_budget: float = 0.2
     eject_after: int = 5
@@ -46,6 +48,7 @@ _DIVIDED = frozenset(
         "max_requests_per_server",
         "max_requests_per_route",
         "max_waiting",
+        "max_held",
     }
 )
 """Limits over all workers; what is left of a division is given to each, so that no limit becomes none."""

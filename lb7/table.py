@@ -103,7 +103,8 @@ class Cluster(msgspec.Struct, frozen=True, gc=False, array_like=True):
     others get 403, or a reset on TCP. `hsts` is the whole header value. `strip_path` is taken from the path's
     beginning, `host` replaces the Host header, `location` the whole value of an answer's Location. `root_redirect`:
     the path "/" alone is sent there with 301, if the Host header, in lower case, is one of `root_redirect_hosts`
-    ((): any), once `allow` has let the client in. Limits of 0 mean those of `[l7]`.
+    ((): any), once `allow` has let the client in. Limits of 0 mean those of `[l7]`. `hold`: requests wait when no
+    server can be had, for the app sleeps or wakes.
     """
 
     name: str

@@ -29,21 +29,24 @@ class Waiting:
     def __init__(self, most: int, places: Callable[[int], int]) -> None:
         self._most = most
         self._places = places
+        self._first: OrderedDict[Waiter, None] = OrderedDict()
         self._queue: OrderedDict[Waiter, None] = OrderedDict()
         self._woken: set[Waiter] = set()
         self.has_turn = False
 
     def __len__(self) -> int:
         """Those who are woken but had no turn yet are counted too."""
-        return len(self._queue) + len(self._woken)
+        return len(self._first) + len(self._queue) + len(self._woken)
 
-    def add(self, waiter: Waiter) -> bool:
-        """Wait, at the end, or in front when it is this one's turn; False: too many do."""
-        if len(self) >= self._most:
+    def add(self, waiter: Waiter, most: int | None = None, first: bool = False) -> bool:
+        """Wait: in front when it is this one's turn; `first`: before those who never left; else at the end. False: too
+        many do (`most`, where it is not the usual limit)."""
+        if not self.has_turn and len(self) >= (self._most if most is None else most):
             return False
-        self._queue[waiter] = None
+        line = self._first if first or self.has_turn else self._queue
+        line[waiter] = None
         if self.has_turn:
-            self._queue.move_to_end(waiter, last=False)
+            line.move_to_end(waiter, last=False)
             self._places(len(self))
         else:
             self.wake()
@@ -51,26 +54,26 @@ class Waiting:
 
     def drop(self, waiter: Waiter) -> None:
         """Wait no more; nothing where it does not."""
-        if waiter in self._queue:
-            del self._queue[waiter]
-        else:
-            self._woken.discard(waiter)
+        for line in (self._first, self._queue):
+            if waiter in line:
+                del line[waiter]
+        self._woken.discard(waiter)
         self.wake()
 
     def wake(self) -> None:
         """Wake as many as there are free places that nobody was woken for yet."""
         places = self._places(len(self)) - len(self._woken)
-        while places > 0 and self._queue:
+        while places > 0 and (self._first or self._queue):
             self._wake_first()
             places -= 1
 
     def wake_all(self) -> None:
         """There is nothing to wait for any more."""
-        while self._queue:
+        while self._first or self._queue:
             self._wake_first()
 
     def _wake_first(self) -> None:
-        waiter, _ = self._queue.popitem(last=False)
+        waiter, _ = (self._first or self._queue).popitem(last=False)
         self._woken.add(waiter)
         asyncio.get_running_loop().call_soon(self._turn, waiter)
 

@@ -1,7 +1,7 @@
 """The messages between the edge's process and a worker: what each may say, as msgpack.
 
     down   Hello, then in any order: Configure, Certificates, Apply…, Listen, Unlisten, Mark, Ask, Drain
-    up     Ready, then: Applied, Counters, Told, Log, Fault
+    up     Ready, then: Applied, Counters, Held, Told, Log, Fault
 
 A worker does what it is told in order, so that `Applied` (the answer to `Mark`) says that all before it is done. Its
 `Counters` come at least once a second, changed or not: they are its heartbeat. Frames are in `lb7/channel.py`.
@@ -131,6 +131,12 @@ class Counters(msgspec.Struct, frozen=True, tag="counters", array_like=True):
     clusters_now: dict[str, dict[str, int | float]] = {}
 
 
+class Held(msgspec.Struct, frozen=True, tag="held", array_like=True):
+    """Requests for these clusters begin to be held; how many, a block of counters just before has told."""
+
+    clusters: tuple[str, ...]
+
+
 class Told(msgspec.Struct, frozen=True, tag="told", array_like=True):
     """The answer to `Ask`: by cluster, what is known of each server (`_balance.Cluster.status`)."""
 
@@ -153,7 +159,7 @@ class Fault(msgspec.Struct, frozen=True, tag="fault", array_like=True):
 
 
 Down: TypeAlias = Hello | Configure | Certificates | Apply | Listen | Unlisten | Mark | Ask | Drain
-Up: TypeAlias = Ready | Applied | Counters | Told | Log | Fault
+Up: TypeAlias = Ready | Applied | Counters | Held | Told | Log | Fault
 
 _ENCODER = msgspec.msgpack.Encoder()
 DOWN: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down)

@@ -76,7 +76,7 @@ class Worker:
         self._past: dict[Edge, float] = {}
         """Edges of other settings, and since when they are not used for new connections."""
         self._certificates = CertificateStore()
-        self._tables = Tables(hello.settings, self._reports.fault)
+        self._tables = Tables(hello.settings, self._reports.fault, self._reports.held)
         self._listeners = Listeners(self._edge, self._tables, self._certificates, self._reports.fault)
         self._delta = TableDelta()
         self._frozen = False
@@ -91,7 +91,8 @@ class Worker:
     async def run(self) -> None:
         """Until the channel ends, or until it has drained."""
         await self._channel.send(encode(Ready(os.getpid())))
-        working = {asyncio.create_task(self._tick()), asyncio.create_task(self._obey())}
+        telling = self._reports.keep_telling_held(self._channel, self._tables.named)
+        working = {asyncio.create_task(part) for part in (self._tick(), self._obey(), telling)}
         reporting = asyncio.create_task(self._keep_reporting())
         done: set[asyncio.Task[None]] = set()
         while not done:

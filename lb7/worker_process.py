@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lb7.channel import Channel, ChannelError
-from lb7.wire import UP, Applied, Counters, Fault, Log, Ready, Told, Up
+from lb7.wire import UP, Applied, Counters, Fault, Held, Log, Ready, Told, Up
 from lb7.worker_child import Child
 from lb7.worker_feed import Feed, Wanted
 from mesos_dns.seldom import Seldom
@@ -46,6 +46,9 @@ class Hearer(Protocol):
 
     def counted(self, serial: int, block: Counters) -> None:
         """New counters."""
+
+    def holds(self, clusters: tuple[str, ...]) -> None:
+        """Requests for these begin to be held."""
 
     def logged(self, records: list[dict[str, Any]], lost: int) -> None:
         """Records of the access log."""
@@ -174,6 +177,8 @@ class WorkerProcess:
             self._heard = True
             if isinstance(message, Counters):
                 self._hearer.counted(self.serial, message)
+            elif isinstance(message, Held):
+                self._hearer.holds(message.clusters)
             elif isinstance(message, Log):
                 self._hearer.logged(message.records, message.lost)
             elif isinstance(message, Applied):

@@ -1,16 +1,19 @@
-"""What a worker tells its parent: counters once a second, the access log in batches, and faults."""
+"""What a worker tells its parent: counters, that requests begin to be held, the access log, and faults.
+
+Counters go once a second, the access log in batches, what is held at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, cast
 
 from lb7._balance import Cluster, grown_of
 from lb7.channel import Channel
-from lb7.wire import Counters, Counts, Down, Fault, Log, Value, encode
+from lb7.wire import Counters, Counts, Down, Fault, Held, Log, Value, encode
 from lb7.worker_counters import Increments, add
 
 MOST_CLUSTERS = 500
@@ -21,6 +24,8 @@ MOST_KEPT = 1000
 """Records that wait; of more, the newest are lost and counted."""
 MOST_FAULTS = 100
 """Faults that wait, by what they are of."""
+HELD_PAUSE = 0.25
+"""Seconds between two messages of clusters whose requests begin to be held."""
 _LONGEST, _LONGEST_KEY = 2000, 300
 """Characters of one fault."""
 FIGURES = frozenset({"open", "connections", "requests_open", "active", "waiting", "idle", "tunnels", "pooled"})
@@ -34,6 +39,14 @@ class Counting(Hashable, Protocol):
         """Counters by stable words, and figures that go up and down (`FIGURES`)."""
 
 
+class Figures(NamedTuple):
+    """Requests of a cluster now: all, those that wait for a server with room, and those that are held."""
+
+    active: int = 0
+    waiting: int = 0
+    held: int = 0
+
+
 class Reports:
     """See the module. What can't be sent yet waits, within limits."""
 
@@ -42,7 +55,10 @@ class Reports:
         self._increments = Increments()
         self._records: deque[dict[str, Any]] = deque()
         self._faults: dict[str, str] = {}
-        self._busy: dict[str, tuple[int, int]] = {}
+        self._busy: dict[str, Figures] = {}
+        self._telling_figures = asyncio.Lock()
+        self._held: dict[str, None] = {}
+        self._some_held = asyncio.Event()
 
     def log(self, record: dict[str, Any]) -> None:
         """A record of the access log."""
@@ -56,6 +72,30 @@ class Reports:
         key = _unicode(key[:_LONGEST_KEY])
         if key in self._faults or len(self._faults) < MOST_FAULTS:
             self._faults[key] = _unicode(text[:_LONGEST])
+
+    def held(self, cluster: str) -> None:
+        """Requests for it begin to be held."""
+        self._held[cluster] = None
+        self._some_held.set()
+
+    async def keep_telling_held(
+        self, channel: Channel[Down], named: Callable[[Collection[str]], Iterable[Cluster]]
+    ) -> None:
+        """Tell at once of clusters whose requests begin to be held, all of one turn together; `named` has the clusters.
+        Raises ChannelError."""
+        while True:
+            await self._some_held.wait()
+            await asyncio.sleep(0)
+            names, self._held = self._held, {}
+            self._some_held.clear()
+            async with self._telling_figures:
+                figures = _figures_of(named(names))
+                await self._send_figures(channel, list(figures), figures)
+                self._busy |= figures
+            told = tuple(names)
+            for start in range(0, len(told), MOST_CLUSTERS):
+                await channel.send(encode(Held(told[start : start + MOST_CLUSTERS])))
+            await asyncio.sleep(HELD_PAUSE)
 
     async def send_rest(self, channel: Channel[Down]) -> None:
         """Tell faults that wait, and some of the records: never more than that at once, however fast they come. Raises
@@ -93,33 +133,42 @@ class Reports:
             if grown := self._increments.since(front, counts):
                 add(listeners.setdefault(name, {}), grown)
         await channel.send(encode(Counters(worker, listeners, now=cast("dict[str, int | float]", now))))
-        await self._send_clusters(channel, clusters)
+        async with self._telling_figures:
+            await self._send_clusters(channel, clusters)
         self._increments.keep({*edges, *(front for _, front in fronts)})
 
     async def _send_clusters(self, channel: Channel[Down], clusters: list[Cluster]) -> None:
         """There may be two of one name, of which one is gone but for its last requests."""
-        busy: dict[str, tuple[int, int]] = {}
+        busy: list[Cluster] = []
         for start in range(0, len(clusters), MOST_CLUSTERS):
             counted, with_requests = grown_of(clusters, start, start + MOST_CLUSTERS)
-            for cluster in with_requests:
-                active, waiting = busy.get(cluster.name, (0, 0))
-                busy[cluster.name] = active + cluster.active, waiting + cluster.waiting
+            busy += with_requests
             if counted:
                 await channel.send(encode(Counters(clusters=counted)))
             await asyncio.sleep(0)
-        await self._send_figures(channel, busy)
+        figures = _figures_of(busy)
+        changed = [name for name, of_now in figures.items() if self._busy.get(name) != of_now]
+        changed += [name for name in self._busy if name not in figures]
+        self._busy = figures
+        await self._send_figures(channel, changed, figures)
 
-    async def _send_figures(self, channel: Channel[Down], busy: dict[str, tuple[int, int]]) -> None:
-        """Tell how many requests clusters have, of those where it is another number than was last told."""
-        changed = [name for name, figures in busy.items() if self._busy.get(name) != figures]
-        changed += [name for name in self._busy if name not in busy]
-        self._busy = busy
-        for start in range(0, len(changed), MOST_CLUSTERS):
-            figures: dict[str, dict[str, int | float]] = {}
-            for name in changed[start : start + MOST_CLUSTERS]:
-                active, waiting = busy.get(name, (0, 0))
-                figures[name] = {"active": active, "waiting": waiting}
-            await channel.send(encode(Counters(clusters_now=figures)))
+    async def _send_figures(self, channel: Channel[Down], names: list[str], figures: dict[str, Figures]) -> None:
+        """Tell how many requests these clusters have."""
+        for start in range(0, len(names), MOST_CLUSTERS):
+            told: dict[str, dict[str, int | float]] = {}
+            for name in names[start : start + MOST_CLUSTERS]:
+                told[name] = {**figures.get(name, Figures())._asdict()}
+            await channel.send(encode(Counters(clusters_now=told)))
+
+
+def _figures_of(clusters: Iterable[Cluster]) -> dict[str, Figures]:
+    """By name, which several may have."""
+    figures: dict[str, Figures] = {}
+    for cluster in clusters:
+        active, waiting, held = figures.get(cluster.name, Figures())
+        waits = cluster.waiting - cluster.held
+        figures[cluster.name] = Figures(active + cluster.active, waiting + waits, held + cluster.held)
+    return figures
 
 
 def _parted(counts: Mapping[str, Value]) -> tuple[Counts, dict[str, int | float]]:

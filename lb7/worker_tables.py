@@ -8,7 +8,7 @@ may be done in slices, between which requests are served.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import TypeAlias
 
 from lb7._balance import Cluster
@@ -26,10 +26,14 @@ MOST_RETIRING = 10_000
 
 
 class Tables:
-    """See the module. `fault(key, text)` hears of what can't be applied; the rest of its delta is."""
+    """See the module. `fault(key, text)` hears of what can't be applied; the rest of its delta is. `held(name)` is
+    called when requests for a cluster begin to be held."""
 
-    def __init__(self, settings: Settings, fault: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, settings: Settings, fault: Callable[[str, str], None], held: Callable[[str], None] = lambda name: None
+    ) -> None:
         self.settings = settings
+        self._held = held
         self.listeners: dict[str, Listener] = {}
         self.hosts: dict[HostKey, HostRules] = {}
         self.clusters: dict[str, Cluster] = {}
@@ -70,6 +74,11 @@ class Tables:
         found = [*self.clusters.values(), *self.retiring]
         self.retired()
         return found
+
+    def named(self, names: Collection[str]) -> list[Cluster]:
+        """Those of these names, also of those that are gone but for their last requests."""
+        found = [self.clusters[name] for name in names if name in self.clusters]
+        return found + [cluster for cluster in self.retiring if cluster.name in names]
 
     def retired(self) -> None:
         """Forget those that are gone and have no more requests."""
@@ -120,7 +129,7 @@ class Tables:
         """Until tables are made anew, requests go to the old clusters, so these don't retire before."""
         old = dict(self.clusters)
         for name, cluster in old.items():
-            self.clusters[name] = Cluster(cluster.spec, self.settings, time.monotonic())
+            self.clusters[name] = Cluster(cluster.spec, self.settings, time.monotonic(), self._held)
             yield
         yield from self._make_tables(tuple(self._tables))
         self.retiring += old.values()
@@ -154,7 +163,7 @@ class Tables:
                 if former.active and former.name == name:  # its requests may be tried again, its servers may be gone
                     former.change(spec, now)
             if there is None:
-                self.clusters[name] = Cluster(spec, self.settings, now)
+                self.clusters[name] = Cluster(spec, self.settings, now, self._held)
                 self.renewed = True
                 return True
             there.change(spec, now)

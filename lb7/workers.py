@@ -247,6 +247,14 @@ class Workers:
         """New counters."""
         self._totals.count(serial, block)
 
+    def holds(self, clusters: tuple[str, ...]) -> None:
+        """Requests for these begin to be held."""
+        for name in clusters:
+            try:
+                self._held(name)
+            except Exception:  # of whoever hears it: no worker is to end by that
+                log.exception("l7: an error about requests that are held cluster=%s", name)
+
     def logged(self, records: list[dict[str, Any]], lost: int) -> None:
         """Records of the access log."""
         self._totals.worker["log_lost"] = self._totals.number("log_lost") + lost

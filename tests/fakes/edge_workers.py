@@ -76,10 +76,12 @@ async def backend(text: str = "hello", gate: asyncio.Event | None = None) -> Asy
 
 
 @asynccontextmanager
-async def opened(*, ready: TableDelta | None = None, **config: Any) -> AsyncIterator[Workers]:
+async def opened(
+    *, ready: TableDelta | None = None, held: Callable[[str], None] = lambda cluster: None, **config: Any
+) -> AsyncIterator[Workers]:
     """Workers of a configuration, two unless it says otherwise; ready with a table when one is given."""
     records: list[dict[str, Any]] = []
-    workers = Workers(l7_config(**config), log=records.append)
+    workers = Workers(l7_config(**config), log=records.append, held=held)
     workers.records = records  # type: ignore[attr-defined]
     await workers.open()
     try:

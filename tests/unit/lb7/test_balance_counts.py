@@ -111,5 +111,5 @@ def test_what_no_cluster_has_counted_is_refused(octets: bytes) -> None:
 
 
 def test_the_last_place_can_be_told() -> None:
-    assert read(struct.pack("QQ", 1 << PLACES - 1, 7)) == {"unauthorized": 7}
+    assert read(struct.pack("QQ", 1 << PLACES - 1, 7)) == {"hold_timeouts": 7}
     assert read(struct.pack("Q", 0)) == {}

@@ -76,9 +76,16 @@ async def test_apps_of_one_id_are_one_line() -> None:
 
 
 async def test_figures_of_now() -> None:
-    metrics = await apps(totals({}, {WEB: {"active": 5, "waiting": 2}}), {})
+    metrics = await apps(totals({}, {WEB: {"active": 5, "waiting": 2, "held": 1}}), {})
     assert values(metrics, "pharos_l7_active_requests") == [(LABELS, 5)]
     assert values(metrics, "pharos_l7_waiting") == [(LABELS, 2)]
+    assert values(metrics, "pharos_l7_held") == [(LABELS, 1)]
+
+
+async def test_what_was_held_and_for_too_long() -> None:
+    metrics = await apps(totals({WEB: {"held": 3, "hold_timeouts": 2}}), {})
+    assert values(metrics, "pharos_l7_held_total") == [(LABELS, 3)]
+    assert values(metrics, "pharos_l7_hold_timeouts_total") == [(LABELS, 2)]
 
 
 async def test_servers_by_state() -> None:

@@ -16,9 +16,9 @@ def test_defaults_are_those_of_the_configuration() -> None:
 
 @pytest.mark.parametrize(("workers", "connections", "waiting"), [(1, 100, 7), (3, 34, 3), (200, 1, 1)])
 def test_limits_are_divided_and_none_becomes_unlimited(workers: int, connections: int, waiting: int) -> None:
-    config = L7Config(max_connections=100, max_waiting=7, max_requests_per_server=0)
+    config = L7Config(max_connections=100, max_waiting=7, max_held=7, max_requests_per_server=0)
     settings = settings_of(config, workers)
-    assert (settings.max_connections, settings.max_waiting) == (connections, waiting)
+    assert (settings.max_connections, settings.max_waiting, settings.max_held) == (connections, waiting, waiting)
     assert settings.max_requests_per_server == 0
     assert (settings.retries, settings.workers) == (config.retries, workers)
 

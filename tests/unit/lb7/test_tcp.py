@@ -423,6 +423,84 @@ def test_nobody_waits_for_ever() -> None:
     run(story())
 
 
+def sleeping(**settings: Any) -> TcpFront:
+    values = Settings(**settings)
+    return TcpFront(values, "port:9", Cluster(spec(hold=True), values, time.monotonic()))
+
+
+def test_connections_for_an_app_that_sleeps_are_held() -> None:
+    async def story() -> None:
+        (port,) = free_ports(1)
+        front = sleeping(retries=0, retry_budget=0)
+        async with listening(front) as edge:
+            asking = [asyncio.create_task(asked(edge, b"early")) for _ in range(3)]
+            await until(lambda: front.cluster.held == 3)
+            front.cluster.change(spec(server(port), hold=True), time.monotonic())
+            await until(lambda: front.cluster.counts_dict()["connect_failures"] != 0)
+            made = await asyncio.start_server(closing(echo), HOST, port)
+            assert await asyncio.gather(*asking) == [b"early"] * 3
+            made.close()
+        counts = front.cluster.counts_dict()
+        assert (counts["held"], counts["retries_refused"], counts["unavailable"], counts["hold_timeouts"]) == (
+            3,
+            0,
+            0,
+            0,
+        )
+
+    run(story())
+
+
+def test_connections_are_held_for_so_long_and_so_many() -> None:
+    async def story() -> None:
+        front = sleeping(hold_timeout=0.2, max_held=1)
+        async with listening(front) as edge:
+            first = asyncio.create_task(is_reset(edge))
+            await until(lambda: front.cluster.held == 1)
+            assert await is_reset(edge)
+            assert front.counts()["hold_full"] == 1
+            assert await first
+        assert front.counts()["hold_timeout"] == front.cluster.counts_dict()["hold_timeouts"] == 1
+
+    run(story())
+
+
+def test_connections_wait_for_the_only_server_to_start_again() -> None:
+    async def story() -> None:
+        (port,) = free_ports(1)
+        values = Settings(retries=0, retry_budget=0)
+        front = TcpFront(values, "port:9", Cluster(spec(server(port), hold=True), values, time.monotonic()))
+        async with listening(front) as edge:
+            asking = asyncio.create_task(asked(edge, b"early"))
+            await until(lambda: front.cluster.held == 1)
+            made = await asyncio.start_server(closing(echo), HOST, port)
+            assert await asking == b"early"
+            made.close()
+
+    run(story())
+
+
+def test_connections_that_waited_for_room_are_held_when_there_is_no_server() -> None:
+    async def story() -> None:
+        async with serving(echo) as port:
+            values = Settings(max_requests_per_server=1, queue_timeout=0.1)
+            front = TcpFront(values, "port:9", Cluster(spec(server(port), hold=True), values, time.monotonic()))
+            async with listening(front) as edge:
+                reader, writer = await asyncio.open_connection(HOST, edge)
+                writer.write(b"x")
+                assert await reader.readexactly(1) == b"x"
+                asking = asyncio.create_task(asked(edge, b"early"))
+                await until(lambda: front.cluster.waiting == 1)
+                front.cluster.change(spec(server(port, draining=True), hold=True), time.monotonic())
+                await until(lambda: front.cluster.counts_dict()["held"] == 1)
+                writer.close()
+                front.cluster.change(spec(server(port), hold=True), time.monotonic())
+                assert await asking == b"early"
+            assert front.cluster.counts_dict()["queue_timeouts"] == 0
+
+    run(story())
+
+
 def test_client_that_leaves_while_it_waits() -> None:
     async def story() -> None:
         async with serving(echo) as port:

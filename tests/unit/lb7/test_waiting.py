@@ -131,6 +131,20 @@ async def test_one_that_waits_again_keeps_its_place() -> None:
 
 
 @pytest.mark.asyncio
+async def test_those_who_waited_before_come_first_in_the_order_in_which_they_came_back() -> None:
+    room = Room(most=3)
+    room.come("c")
+    a, b = (Guest(name, room.queue, room.places, room.served) for name in "ab")
+    assert room.queue.add(a, first=True)
+    assert room.queue.add(b, first=True)
+    assert not room.queue.add(Guest("d", room.queue, room.places, room.served), first=True)
+    assert room.queue.add(Guest("d", room.queue, room.places, room.served), 4)
+    assert len(room.queue) == room.places.waiting == 4
+    room.queue.drop(b)
+    assert await room.free(4) == "acd"
+
+
+@pytest.mark.asyncio
 async def test_a_place_that_is_not_taken_goes_to_the_next() -> None:
     room = Room()
     room.come("ab", wants="nothing")

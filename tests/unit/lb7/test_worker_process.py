@@ -37,6 +37,9 @@ class Heard:
     def logged(self, records: list[dict[str, Any]], lost: int) -> None:
         raise AssertionError("there is nothing to log")
 
+    def holds(self, clusters: tuple[str, ...]) -> None:
+        raise AssertionError("there is nothing to hold")
+
     def told(self, answer: Told) -> None:
         self.answers.append(answer)
 

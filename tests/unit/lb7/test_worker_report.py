@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,7 +14,7 @@ from lb7 import worker_report
 from lb7._balance import Cluster
 from lb7.channel import Channel
 from lb7.settings import Settings
-from lb7.wire import DOWN, UP, Applied, Counters, Counts, Down, Fault, Log, Up, encode
+from lb7.wire import DOWN, UP, Applied, Counters, Counts, Down, Fault, Held, Log, Up, encode
 from lb7.worker_report import FaultLog, Reports
 from tests.fakes.cluster_counts import read
 from tests.fakes.edge_workers import cluster_at
@@ -82,12 +82,12 @@ async def test_clusters_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         told = [message for message in await heard(worker, parent) if isinstance(message, Counters)]
         assert [[name for name, _ in message.clusters] for message in told] == [[], ["a", "b"], ["d"], ["c"], [], []]
         assert read(told[1].clusters[0][1])["status"] == [0, 0, 1, 0, 0, 0]
-        one = {"active": 1, "waiting": 0}
+        one = {"active": 1, "waiting": 0, "held": 0}
         assert [message.clusters_now for message in told[4:]] == [{"a": one, "b": one}, {"d": one, "c": one}]
         clusters[0].leave()
         await reports.send_counters(worker, [Counted()], [], clusters)
         told = [message for message in await heard(worker, parent) if isinstance(message, Counters)]
-        assert told[1].clusters_now == {"a": {"active": 0, "waiting": 0}}
+        assert told[1].clusters_now == {"a": {"active": 0, "waiting": 0, "held": 0}}
         assert not told[1].clusters
 
 
@@ -100,7 +100,7 @@ async def test_figures_of_a_cluster_that_is_gone_with_its_last_request() -> None
         await reports.send_counters(worker, [Counted()], [], [cluster])
         await reports.send_counters(worker, [Counted()], [], [])
         told = [message for message in await heard(worker, parent) if isinstance(message, Counters)]
-        assert told[-1].clusters_now == {"a": {"active": 0, "waiting": 0}}
+        assert told[-1].clusters_now == {"a": {"active": 0, "waiting": 0, "held": 0}}
 
 
 @pytest.mark.asyncio
@@ -113,7 +113,65 @@ async def test_two_clusters_of_one_name_are_one() -> None:
             cluster.admit()
         await reports.send_counters(worker, [Counted()], [], clusters)
         told = [message for message in await heard(worker, parent) if isinstance(message, Counters)]
-        assert told[-1].clusters_now == {"a": {"active": 2, "waiting": 0}}
+        assert told[-1].clusters_now == {"a": {"active": 2, "waiting": 0, "held": 0}}
+
+
+def figures(held: int) -> dict[str, int | float]:
+    return {"active": held, "waiting": 0, "held": held}
+
+
+class Request:
+    """Waits."""
+
+    def room(self) -> None:
+        raise AssertionError("there is no room")
+
+
+@pytest.mark.asyncio
+async def test_that_requests_begin_to_be_held_is_told_at_once_with_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_report, "MOST_CLUSTERS", 2)
+    async with channel() as (worker, parent):
+        reports = Reports()
+        spec = [cluster_at(name=name, hold=True) for name in "abc"]
+        clusters = [Cluster(one, Settings(), 0.0, reports.held) for one in spec]
+
+        def named(names: Collection[str]) -> list[Cluster]:
+            return [cluster for cluster in clusters if cluster.name in names]
+
+        telling = asyncio.create_task(reports.keep_telling_held(worker, named))
+        requests = [Request() for _ in range(4)]
+        for cluster, request in zip([*clusters, clusters[0]], requests, strict=True):
+            cluster.admit()
+            assert cluster.wait(request)
+        two, one, none = (figures(number) for number in (2, 1, 0))
+        told = [(await parent.receive())[0] for _ in range(4)]
+        assert told == [
+            Counters(clusters_now={"a": two, "b": one}),
+            Counters(clusters_now={"c": one}),
+            Held(("a", "b")),
+            Held(("c",)),
+        ]
+        for cluster, request in zip([*clusters, clusters[0]], requests, strict=True):
+            cluster.stop_waiting(request)
+            cluster.leave()
+        await reports.send_counters(worker, [Counted()], [], clusters)
+        messages = [message for message in await heard(worker, parent) if isinstance(message, Counters)]
+        now = {name: of_now for message in messages for name, of_now in message.clusters_now.items()}
+        assert now == dict.fromkeys("abc", none), "what was told is taken back"
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_room_is_not_held() -> None:
+    async with channel() as (worker, parent):
+        reports = Reports()
+        cluster = Cluster(cluster_at(1, hold=True, max_requests_per_server=1), Settings(), 0.0)
+        cluster.begin(cluster.servers[0], 0.0)
+        assert cluster.wait(Request())
+        await reports.send_counters(worker, [Counted()], [], [cluster])
+        told = [message for message in await heard(worker, parent) if isinstance(message, Counters)]
+        assert told[-1].clusters_now == {"/a:1": {"active": 0, "waiting": 1, "held": 0}}
 
 
 @pytest.mark.asyncio

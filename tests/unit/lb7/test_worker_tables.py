@@ -128,6 +128,26 @@ def test_other_settings_make_clusters_anew_and_keep_rules() -> None:
     assert here.table("http").exact_path
 
 
+def test_clusters_of_a_name_and_what_they_tell_when_requests_are_held() -> None:
+    class Waits:
+        def room(self) -> None:
+            raise AssertionError("there is no room")
+
+    held: list[str] = []
+    here = Tables(Settings(), print, held.append)
+    apply(here, delta(a=cluster_at(name="a", hold=True), b=cluster_at(name="b")))
+    (old,) = here.named(["a"])
+    old.admit()
+    assert old.wait(Waits())
+    assert held == ["a"]
+    asyncio.run(here.configure(Settings(max_held=1), no_pause))
+    new, also_old = here.named({"a": None, "c": None})
+    assert (new, also_old) == (here.clusters["a"], old)
+    assert new.wait(Waits())
+    assert not new.wait(Waits())
+    assert held == ["a", "a"]
+
+
 def test_requests_of_old_clusters_are_tried_again_at_the_servers_of_now() -> None:
     here = tables()
     apply(here, delta({"a.example": route("a")}, a=cluster_at(1, name="a")))

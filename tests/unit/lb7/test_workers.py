@@ -109,6 +109,29 @@ async def test_counters_are_totals_of_all_workers() -> None:
 
 
 @pytest.mark.asyncio
+async def test_that_requests_are_held_is_known_at_once() -> None:
+    holds: list[tuple[str, int | float | list[int | float]]] = []
+
+    def held(name: str) -> None:
+        holds.append((name, workers.totals().clusters_now[name]["held"]))
+        raise LookupError("of whoever hears it")
+
+    asleep = table()
+    asleep.clusters["/a:1"] = cluster_at(hold=True)
+    async with backend() as port, opened(ready=asleep, workers=1, held=held) as workers:
+        client = await connect(port_of(workers))
+        asking = asyncio.create_task(client.get())
+        await until(lambda: holds)
+        assert holds == [("/a:1", 1)]
+        workers.apply(TableDelta(clusters={"/a:1": cluster_at(port, hold=True)}))
+        assert await asking == (200, "hello")
+        totals = workers.totals()
+        await until(lambda: not totals.clusters_now)
+        assert totals.clusters["/a:1"].counts_dict()["held"] == 1
+        client.close()
+
+
+@pytest.mark.asyncio
 async def test_the_access_log_comes_up() -> None:
     async with backend() as port, opened(ready=table(port), access_log=1.0) as workers:
         records: list[dict[str, Any]] = workers.records  # type: ignore[attr-defined]
