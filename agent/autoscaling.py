@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from prometheus_client.core import Metric
@@ -69,15 +70,23 @@ class Autoscaling:
     """See the module. `open`; for another configuration or coordinator `close` and `open` again.
 
     `identity` is what this process is called among others, `known` tells whether anybody has said yet which apps there
-    are, `hosts` makes what looks up host names.
+    are, `hosts` makes what looks up host names, `bound` is where the `[api]` listens.
     """
 
-    def __init__(self, catalog: Catalog, identity: str, known: Callable[[], bool], hosts: Callable[[], Hosts]) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        identity: str,
+        known: Callable[[], bool],
+        hosts: Callable[[], Hosts],
+        bound: Callable[[], Sequence[tuple[str, int]]] = tuple,
+    ) -> None:
         self.scaler: Scaler | None = None
         self._catalog = catalog
         self._identity = identity
         self._known = known
         self._new_hosts = hosts
+        self._bound = bound
         self._hosts: Hosts | None = None
         self._apps: ScaledApps | None = None
         self._background = Background()
@@ -97,8 +106,8 @@ class Autoscaling:
                 log.error("nothing is scaled: there is no coordinator; see [zookeeper]")
             return
         if config.l7 is not None and config.api is not None:
-            url = advertised(config) or ""
-            self._spawn("edge", EdgeRegistration(coordinator, self._identity, lambda: url).run)
+            url = partial(self._url, config)
+            self._spawn("edge", EdgeRegistration(coordinator, self._identity, url).run)
         if config.autoscale is not None and config.marathon is not None:
             await self._open_scaler(config, config.autoscale, config.marathon, coordinator)
 
@@ -161,6 +170,9 @@ class Autoscaling:
 
     def _spawn(self, name: str, work: Callable[[], Any]) -> None:
         self._background.spawn(name, _keep_alive(name, work))
+
+    def _url(self, config: Config) -> str:
+        return advertised(config, self._bound()) or ""
 
     def _woken(self, key: Any) -> None:
         if self.scaler is not None:

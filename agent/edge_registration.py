@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import random
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -63,8 +63,9 @@ class EdgeRegistration:
                     return
 
 
-def advertised(config: Config) -> str | None:
-    """The URL by which other machines reach the `[api]`; None: there is none.
+def advertised(config: Config, bound: Sequence[tuple[str, int]] = ()) -> str | None:
+    """The URL by which other machines reach the `[api]`; None: there is none. `bound` are its sockets' addresses, in
+    the order of `listen`, for ports that the system chooses.
 
     `advertise`, else the first address of `listen` that is neither loopback nor a wildcard, else, for a wildcard, this
     machine's name, else a loopback address, which is good on this machine only.
@@ -75,6 +76,8 @@ def advertised(config: Config) -> str | None:
     if api.advertise:
         return api.advertise.rstrip("/")
     found = [host_port(text) for text in api.listen]
+    if len(bound) == len(found):
+        found = [(host, port or given) for (host, port), (_, given) in zip(found, bound, strict=True)]
     host, port = next((pair for pair in found if _is_specific(pair[0])), ("", 0))
     if not host:
         wildcard = next((pair for pair in found if ipaddress.ip_address(pair[0]).is_unspecified), None)

@@ -17,7 +17,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,9 @@ class Service:
         self.balancing = Balancing(self.catalog, self._heard.known, self.watch.hearing, self.sources)
         self.draining = DrainUpkeep(self.catalog, self.sources)
         self.edging = Edging(self.catalog, self._heard.knows_apps)
-        self.autoscaling = Autoscaling(self.catalog, self.edging.identity, self._heard.knows_apps, self._hosts)
+        self.autoscaling = Autoscaling(
+            self.catalog, self.edging.identity, self._heard.knows_apps, self._hosts, self._api_addresses
+        )
         self.naming = Naming(self.catalog, self._heard.known, self.balancing.names)
         self.boot = BootNames(Path(config.state_dir) / "hosts.json")
         self.sessions = Sessions(self.boot.resolve)
@@ -128,11 +130,11 @@ class Service:
         await self._open_coordination(config)
         await self.balancing.open(config, self.coordination)
         await self.draining.open(config, self.coordination)
-        await self.autoscaling.open(config, self.coordination.coordinator)
         await self.naming.start()
         self.context = self._new_context()
         await self._start_http(config)  # before the edge, whose ports are for labels to choose
         await self.edging.open(config.l7, listened_elsewhere(config), config.autoscale)
+        await self.autoscaling.open(config, self.coordination.coordinator)
         await self._start_sources(config, set(_SOURCES))
         self._parts.spawn("settle", self._settle())
         if self.saved is not None:
@@ -344,6 +346,9 @@ class Service:
         except OSError:
             await self._start_http(old)
             raise
+
+    def _api_addresses(self) -> Sequence[tuple[str, int]]:
+        return self.http.part_addresses().get("api", ()) if self.http is not None else ()
 
     def _vip_zone(self) -> str:
         dns = self.config.dns or DnsConfig()

@@ -4,7 +4,8 @@ Everything runs in this one process, on loopback, on free ports, without privile
 Mesos master with agents at 127.0.1.x, a Marathon whose tasks are real HTTP servers, a second Marathon
 and a Chronos, and the service as `pharos run` would start it. An app is scaled up and down all the
 time; for each change the demo asks DNS until it tells the truth and says how long that took, and then connects to the
-app's virtual IP, which a proxy carries at an address of 127.64.0.0/10, and asks the edge for its host name.
+app's virtual IP, which a proxy carries at an address of 127.64.0.0/10, and asks the edge for its host name. Another app
+is scaled by Pharos: the demo's requests for it come and go, and so do its instances.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from agent import log
 from agent.config import load_text
 from agent.demo.marathon_api import MarathonApi
 from agent.demo.marathon_deployments import DeployingMarathon
+from agent.demo.scaling_show import APP as LOADED
+from agent.demo.scaling_show import DEFINITION, SECTION, show_scaling
+from agent.demo.scaling_show import VHOST as LOADED_VHOST
 from agent.demo.simulation import SimulatedCluster
 from agent.demo.spec import PortSpec, TaskSpec
 from agent.demo.task_servers import TaskServers
@@ -54,6 +58,7 @@ APPS = (
     {"id": SCALED, "instances": 3, "labels": {"HAPROXY_GROUP": "external", "HAPROXY_0_VHOST": VHOST}},
     {"id": "/shop/cart", "instances": 2},
     {"id": "/shop/db", "instances": 1},
+    DEFINITION,
 )
 
 
@@ -79,7 +84,8 @@ async def _demo(seconds: float | None) -> int:
                 f'[api]\nlisten = ["127.0.0.1:0"]\n[admin]\nlisten = ["127.0.0.1:0"]\n'
                 f'[l4]\ndataplane = "proxy"\nrange = "{RANGE}"\n'
                 f'[marathon]\nurls = ["{marathon.framework.webui_url}"]\n'
-                f'[l7]\nhttp = ["127.0.0.1:0"]\nhttps = []\napp_id = []\nservice_ports = false\nworkers = 1\n',
+                f'[l7]\nhttp = ["127.0.0.1:0"]\nhttps = []\napp_id = []\nservice_ports = false\nworkers = 1\n'
+                f"{SECTION}",
                 str(Path(folder) / "pharos.toml"),
             )
 
@@ -145,16 +151,21 @@ async def _show(service: Service, marathon: DeployingMarathon, vip_port: int) ->
         f"  {_program()} vips --api http://127.0.0.1:{api}",
         f"  {_program()} tasks web --api http://127.0.0.1:{api}",
         f"  {_program()} status --admin http://127.0.0.1:{admin}",
+        f"  {_program()} scale {LOADED} explain --admin http://127.0.0.1:{admin}",
+        f"  curl -H 'Host: {LOADED_VHOST}' http://127.0.0.1:{edge}/     # while it sleeps this wakes it",
         f"  curl -X PUT -d '{{\"instances\": 6}}' {marathon.framework.webui_url}/v2/apps/shop/cart",
-        f"\nMarathon's app {SCALED} is scaled by itself; this is what Pharos hears, and when DNS tells it.",
+        f"\nMarathon's app {SCALED} is scaled by the demo; this is what Pharos hears, and when DNS tells it.",
+        f"{LOADED} is scaled by Pharos, as the demo's requests for it come and go.",
         "Ctrl-C ends it all.\n",
     )
     service.catalog.listen(_print_tasks, replay=False)
-    for size in itertools.cycle(SIZES):
-        await _scale(marathon, size, dns)
-        await _connect(vip)
-        await _connect(("127.0.0.1", edge), VHOST)
-        await asyncio.sleep(PAUSE)
+    async with asyncio.TaskGroup() as shown:
+        shown.create_task(show_scaling(marathon, edge, lambda text: _say(f"{_clock()} {text}")))
+        for size in itertools.cycle(SIZES):
+            await _scale(marathon, size, dns)
+            await _connect(vip)
+            await _connect(("127.0.0.1", edge), VHOST)
+            await asyncio.sleep(PAUSE)
 
 
 async def _scale(marathon: DeployingMarathon, size: int, dns: int) -> None:

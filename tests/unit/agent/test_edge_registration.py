@@ -38,6 +38,11 @@ def test_what_is_advertised(api: str, expected: str) -> None:
     assert advertised(load_text(f"{SOURCE}[api]\n{api}", "f")) == expected
 
 
+def test_a_port_that_the_system_chose_is_told() -> None:
+    config = load_text(f"{SOURCE}[api]\nlisten = ['127.0.0.1:0', '10.0.0.1:0']", "f")
+    assert advertised(config, [("127.0.0.1", 5), ("10.0.0.1", 6)]) == "http://10.0.0.1:6"
+
+
 def test_without_an_api_there_is_nothing_to_advertise() -> None:
     assert advertised(load_text(SOURCE, "f")) is None
 
