@@ -35,12 +35,12 @@ async def test_changes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     app = marathon.create_now({**DEFINITION, "instances": 1})
     said: list[str] = []
     shown = asyncio.create_task(show_scaling(marathon, 1, said.append))
-    await asyncio.sleep(0)
-    marathon.start_now(app)
     try:
         async with asyncio.timeout(30):
             while not any("1 → 2 instances; 0 requests answered, 0 failed" in line for line in said):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.02)
+                if said and len(app.instances) == 1:  # by then it has been looked at
+                    marathon.start_now(app)
         assert f"  {APP}: no requests a second from now on" in said
     finally:
         shown.cancel()
