@@ -209,6 +209,60 @@ async def test_something_in_front_of_the_program_takes_connections_and_ends_them
 
 
 @told
+async def test_what_may_be_sent_but_once_is_not_sent_to_what_ends_connections_at_once() -> None:
+    connections: list[asyncio.StreamWriter] = []
+
+    async def ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        writer.close()
+
+    server = Backend()
+    front = await asyncio.start_server(ends, "127.0.0.1", 0)
+    port = front.sockets[0].getsockname()[1]
+    async with sleeping() as edge:
+        clients = [await asked(edge, f"/{number}", method="POST", body=b"b") for number in range(3)]
+        await until(lambda: edge.cluster.held == 3)
+        change(edge, port)
+        await until(lambda: len(connections) >= 2)
+        front.close()
+        await front.wait_closed()
+        await server.start(port)
+        assert [(await client.answer()).status for client in clients] == [200] * 3
+        assert [heard.body for heard in server.heard] == [b"b"] * 3
+        assert edge.log == []
+    await server.stop()
+
+
+@told
+async def test_a_client_that_leaves_while_its_connection_is_looked_at() -> None:
+    async with backend() as server, sleeping() as edge:
+        client = await asked(edge, method="POST", body=b"b")
+        await until(lambda: edge.cluster.held == 1)
+        change(edge, server)
+        await until(lambda: server.accepted == 1)
+        client.writer.transport.abort()
+        await until(lambda: edge.cluster.active == 0)
+        assert (await edge.ask("/next")).status == 200
+
+
+@told
+async def test_a_server_that_speaks_before_it_is_asked() -> None:
+    async def speaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)
+        with contextlib.suppress(OSError):
+            await reader.read()
+        writer.close()
+
+    front = await asyncio.start_server(speaks, "127.0.0.1", 0)
+    async with sleeping(hold_timeout=0.5) as edge:
+        client = await asked(edge, method="POST", body=b"b")
+        await until(lambda: edge.cluster.held == 1)
+        change(edge, front.sockets[0].getsockname()[1])
+        assert (await client.answer()).status == 503
+    front.close()
+
+
+@told
 async def test_the_same_of_what_may_not_be_sent_twice() -> None:
     async def never(connection: Connection, heard: Heard) -> None:
         connection.reset()
