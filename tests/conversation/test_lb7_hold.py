@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -370,3 +371,70 @@ async def test_an_edge_that_drains_serves_what_it_holds() -> None:
         change(edge, server)
         answer = await client.answer()
         assert (answer.status, answer.fields("Connection")) == (200, [b"close"])
+
+
+class App:
+    """Three programs that come, begin to listen some time later, drain and go, as chance has it."""
+
+    def __init__(self, edge: Edged, chance: random.Random) -> None:
+        self.edge, self.chance = edge, chance
+        self.programs = [Backend() for _ in range(3)]
+        self.there: dict[int, bool] = {}
+        """Those that run, by number: whether they drain."""
+
+    def tell(self) -> None:
+        spec = spec_of([self.programs[number] for number in self.there], hold=True)
+        servers = [
+            msgspec.structs.replace(server, draining=drains)
+            for server, drains in zip(spec.servers, self.there.values(), strict=True)
+        ]
+        self.edge.cluster.change(msgspec.structs.replace(spec, servers=tuple(servers)), time.monotonic())
+
+    async def step(self) -> None:
+        number = self.chance.randrange(3)
+        program = self.programs[number]
+        if number in self.there:
+            await self.end(number)
+            return
+        program.port = program.port or free_ports(1)[0]
+        self.there[number] = False
+        self.tell()
+        await asyncio.sleep(self.chance.choice((0, 0.01, 0.1)))
+        await program.start()
+
+    async def end(self, number: int) -> None:
+        self.there[number] = True
+        self.tell()
+        address = f"127.0.0.1:{self.programs[number].port}"
+        (server,) = (one for one in self.edge.cluster.servers if one.id == address)
+        await until(lambda: server.active == 0)
+        del self.there[number]
+        self.tell()
+        await self.programs[number].stop()
+
+
+@told
+async def test_no_request_fails_while_an_app_sleeps_and_wakes() -> None:
+    answers: list[int] = []
+    over = asyncio.Event()
+
+    async def ask(edge: Edged, number: int) -> None:
+        client = await edge.client()
+        while not over.is_set():
+            method, body = ("POST", b"body") if number % 2 else ("GET", b"")
+            answers.append((await client.ask(f"/{number}", method=method, body=body)).status)
+
+    async with sleeping(retries=0, retry_budget=0, max_requests_per_server=4) as edge:
+        app = App(edge, random.Random(7))
+        asking = [asyncio.create_task(ask(edge, number)) for number in range(12)]
+        for _ in range(20):
+            await app.step()
+        over.set()
+        if not app.there:
+            await app.step()
+        await asyncio.gather(*asking)
+        assert set(answers) == {200}
+        assert edge.counted("held") > 0
+        assert edge.log == []
+        for number in list(app.there):
+            await app.end(number)
