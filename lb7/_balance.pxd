@@ -67,6 +67,7 @@ cdef class Server:
     cdef double current            # of smooth weighted round robin
     cdef uint64_t seed             # of consistent hashing
     cdef double paused_until, warm_at  # while it is cold
+    cdef uint64_t refused          # its `failures` when it last took no connection
 
 
 @cython.final

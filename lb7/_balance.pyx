@@ -437,6 +437,7 @@ cdef class Cluster:
         self.counts.connect_failures += 1
         if not self.hold or not took_none(self, server, now):
             self._failed(server, now)
+            server.refused = server.failures
 
     cpdef void was_reset(self, Server server, double now):
         self.counts.resets += 1
@@ -573,7 +574,7 @@ cdef class Cluster:
         return self.counts
 
     def status(self):
-        """Each server, as of the last request: `state` is up, down, draining, ejected or slow-start."""
+        """Each server, as of the last request: `state` is up, down, draining, ejected, waking (it is cold) or slow-start."""
         return [_status_of(server, self.slow_start, self.seen) for server in self.servers]
 
 

@@ -78,6 +78,7 @@ cdef enum:
     FRESH_TICKS = 4          # that a new connection may be silent before it gives way to others
     MOST_GIVING_WAY = 4096   # connections that are chosen at once to give way
     MOST_LOOKS = 262144      # at connections in one tick, in search of those
+    LASTS_TICKS = 2          # that a connection to a server that has not answered yet is looked at before it is used
     SPARE = 8                # connections to a server that are kept though nobody asked for them any more
 
 cdef double SAFE_IDLE = 1.0  # seconds without a request after which a connection gets only what may be sent twice

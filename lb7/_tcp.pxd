@@ -45,6 +45,7 @@ cdef class TcpClient(Peer):
     cdef uint8_t state, entered, admitted, eof, takes_nothing
     cdef int choose(self) except -1
     cdef int hold(self, double now) except -1
+    cdef int is_held(self, double now) except -1
     cdef int held_too_long(self) except -1
     cdef int connect(self, Server server) except -1
     cdef int stop_connecting(self) except -1

@@ -264,10 +264,7 @@ cdef class TcpClient(Peer):
         cdef Cluster cluster = self.cluster
         cdef bint again = self.held_since > 0
         cdef Server server
-        if not again:
-            self.held_since = now
-            cluster.counts.held += 1
-        self.due = self.held_since + self.front.settings.hold_timeout
+        self.is_held(now)
         if now >= self.due:
             return self.held_too_long()
         server = cluster.probe(now)
@@ -277,6 +274,14 @@ cdef class TcpClient(Peer):
             return self.refuse("hold_full")
         self.tried = None
         self.state = WAITING
+        return 0
+
+    cdef int is_held(self, double now) except -1:
+        """From now on, if it was not before."""
+        if self.held_since == 0:
+            self.held_since = now
+            self.cluster.counts.held += 1
+        self.due = self.held_since + self.front.settings.hold_timeout
         return 0
 
     cdef int held_too_long(self) except -1:
@@ -298,7 +303,7 @@ cdef class TcpClient(Peer):
         elif self.state == WAITING and self.held_since > 0:
             self.held_too_long()
         elif self.state == WAITING and self.cluster.held > 0:  # it waited for room, and now there is no server at all
-            self.hold(clock())
+            self.is_held(clock())
         elif self.state == WAITING:
             self.cluster.stop_waiting(self)
             self.cluster.counts.queue_timeouts += 1
@@ -344,9 +349,8 @@ cdef class TcpClient(Peer):
     cdef int all_failed(self, double now) except -1:
         """Servers that start again are soon there, so they are all tried some times."""
         if self.cluster.hold:
-            if self.held_since == 0:
-                self.held_since = now
-            if now - self.held_since >= self.front.settings.hold_timeout:
+            self.is_held(now)
+            if now >= self.due:
                 return self.held_too_long()
         elif self.rounds >= self.front.settings.retries or not self.cluster.may_retry(now):
             self.cluster.counts.unavailable += 1

@@ -27,7 +27,7 @@ class RouteServerRow(msgspec.Struct, frozen=True, gc=False):
         str,
         Meta(
             description="up, down (checks from here fail) or draining; of a few ports also as workers see it: ejected "
-            "for its failures, or slow-start"
+            "for its failures, waking (of an app that sleeps; it has not answered yet), or slow-start"
         ),
     ]
     task: Annotated[str, Meta(description="id of its task")] = ""

@@ -53,6 +53,8 @@ cdef object _status_of(Server server, double slow_start, double now):
         state = "draining"
     elif server.ejected_until > now:
         state = "ejected"
+    elif server.cold:
+        state = "waking"
     else:
         state = "slow-start" if server.began + slow_start > now else "up"
     return {

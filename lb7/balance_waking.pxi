@@ -61,13 +61,13 @@ cdef int places_to_try(Cluster cluster) except -1:
 
 
 cdef bint took_none(Cluster cluster, Server server, double now) except -1:
-    """It took no connection, or ended it at once. False: there is a server that is known to be better."""
+    """It took no connection, or ended it at once. False: the last thing known of some other is not the same."""
     cdef Server other
     if server.gone or not _in_service(server):
         return False
     if not server.cold:
         for other in cluster.ready:
-            if other is not server and other.in_a_row == 0:
+            if other is not server and (other.in_a_row == 0 or other.refused != other.failures):
                 return False
         for other in cluster.ready:
             _cool(other, now)

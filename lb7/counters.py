@@ -153,7 +153,7 @@ class Totals:
         self._clusters.change(delta.clusters)
 
 
-_RANK = ("down", "draining", "ejected", "slow-start", "up")
+_RANK = ("down", "draining", "ejected", "waking", "slow-start", "up")
 """States of a server, the worst first."""
 
 

@@ -14,6 +14,9 @@ cdef int server_octets(ServerConnection s, bytes data) except -1:
         return answer_head(s, c, data)
     if s.state == TUNNEL:
         return tunnel_back(s, c, data)
+    if s.state == CONNECTING:  # it has not been asked yet
+        s.stream.abort()
+        return 0
     return answer_body(s, c, data)
 
 

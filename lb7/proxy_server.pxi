@@ -57,7 +57,7 @@ cdef class ServerConnection(Timed):
 
     cdef int expired(self) except -1:
         if self.state == CONNECTING:
-            return not_connected(self)
+            return not_connected(self) if self.stream is None else server_lasts(self)
         if self.state == IDLE or self.state == CLOSED:
             return close_server(self)
         return 0
@@ -80,7 +80,17 @@ cdef int server_made(ServerConnection s, Stream stream) except -1:
     if c is None:
         return keep_server(s, now) if len(s.server.idle) < SPARE else close_server(s)
     c.connecting += <float>(now - s.began)
+    if s.server.cold and not c.idempotent:
+        timer_set(s, LASTS_TICKS)
+        return 0
     return send_request(c, s, now)
+
+
+cdef int server_lasts(ServerConnection s) except -1:
+    """A connection to a server that has not answered yet was not ended at once, as something in front of a program that
+    does not listen yet would: what may be sent but once can be sent."""
+    cdef ClientConnection c = s.client
+    return close_server(s) if c is None else send_request(c, s, clock())
 
 
 cdef int server_left(ServerConnection s, bint clean) except -1:
@@ -91,6 +101,8 @@ cdef int server_left(ServerConnection s, bint clean) except -1:
         s.edge.upstreams.discard(s)
         s.server.connections -= 1
     s.stream = None
+    if state == CONNECTING:
+        return not_connected(s)
     s.client = None
     close_server(s)
     if c is None:

@@ -24,7 +24,7 @@ MOST_KEPT = 1000
 """Records that wait; of more, the newest are lost and counted."""
 MOST_FAULTS = 100
 """Faults that wait, by what they are of."""
-HELD_PAUSE = 0.25
+HELD_PAUSE = 0.1
 """Seconds between two messages of clusters whose requests begin to be held."""
 _LONGEST, _LONGEST_KEY = 2000, 300
 """Characters of one fault."""

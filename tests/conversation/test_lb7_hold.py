@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -209,6 +210,60 @@ async def test_something_in_front_of_the_program_takes_connections_and_ends_them
 
 
 @told
+async def test_what_may_be_sent_but_once_is_not_sent_to_what_ends_connections_at_once() -> None:
+    connections: list[asyncio.StreamWriter] = []
+
+    async def ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        writer.close()
+
+    server = Backend()
+    front = await asyncio.start_server(ends, "127.0.0.1", 0)
+    port = front.sockets[0].getsockname()[1]
+    async with sleeping() as edge:
+        clients = [await asked(edge, f"/{number}", method="POST", body=b"b") for number in range(3)]
+        await until(lambda: edge.cluster.held == 3)
+        change(edge, port)
+        await until(lambda: len(connections) >= 2)
+        front.close()
+        await front.wait_closed()
+        await server.start(port)
+        assert [(await client.answer()).status for client in clients] == [200] * 3
+        assert [heard.body for heard in server.heard] == [b"b"] * 3
+        assert edge.log == []
+    await server.stop()
+
+
+@told
+async def test_a_client_that_leaves_while_its_connection_is_looked_at() -> None:
+    async with backend() as server, sleeping() as edge:
+        client = await asked(edge, method="POST", body=b"b")
+        await until(lambda: edge.cluster.held == 1)
+        change(edge, server)
+        await until(lambda: server.accepted == 1)
+        client.writer.transport.abort()
+        await until(lambda: edge.cluster.active == 0)
+        assert (await edge.ask("/next")).status == 200
+
+
+@told
+async def test_a_server_that_speaks_before_it_is_asked() -> None:
+    async def speaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)
+        with contextlib.suppress(OSError):
+            await reader.read()
+        writer.close()
+
+    front = await asyncio.start_server(speaks, "127.0.0.1", 0)
+    async with sleeping(hold_timeout=0.5) as edge:
+        client = await asked(edge, method="POST", body=b"b")
+        await until(lambda: edge.cluster.held == 1)
+        change(edge, front.sockets[0].getsockname()[1])
+        assert (await client.answer()).status == 503
+    front.close()
+
+
+@told
 async def test_the_same_of_what_may_not_be_sent_twice() -> None:
     async def never(connection: Connection, heard: Heard) -> None:
         connection.reset()
@@ -316,3 +371,70 @@ async def test_an_edge_that_drains_serves_what_it_holds() -> None:
         change(edge, server)
         answer = await client.answer()
         assert (answer.status, answer.fields("Connection")) == (200, [b"close"])
+
+
+class App:
+    """Three programs that come, begin to listen some time later, drain and go, as chance has it."""
+
+    def __init__(self, edge: Edged, chance: random.Random) -> None:
+        self.edge, self.chance = edge, chance
+        self.programs = [Backend() for _ in range(3)]
+        self.there: dict[int, bool] = {}
+        """Those that run, by number: whether they drain."""
+
+    def tell(self) -> None:
+        spec = spec_of([self.programs[number] for number in self.there], hold=True)
+        servers = [
+            msgspec.structs.replace(server, draining=drains)
+            for server, drains in zip(spec.servers, self.there.values(), strict=True)
+        ]
+        self.edge.cluster.change(msgspec.structs.replace(spec, servers=tuple(servers)), time.monotonic())
+
+    async def step(self) -> None:
+        number = self.chance.randrange(3)
+        program = self.programs[number]
+        if number in self.there:
+            await self.end(number)
+            return
+        program.port = program.port or free_ports(1)[0]
+        self.there[number] = False
+        self.tell()
+        await asyncio.sleep(self.chance.choice((0, 0.01, 0.1)))
+        await program.start()
+
+    async def end(self, number: int) -> None:
+        self.there[number] = True
+        self.tell()
+        address = f"127.0.0.1:{self.programs[number].port}"
+        (server,) = (one for one in self.edge.cluster.servers if one.id == address)
+        await until(lambda: server.active == 0)
+        del self.there[number]
+        self.tell()
+        await self.programs[number].stop()
+
+
+@told
+async def test_no_request_fails_while_an_app_sleeps_and_wakes() -> None:
+    answers: list[int] = []
+    over = asyncio.Event()
+
+    async def ask(edge: Edged, number: int) -> None:
+        client = await edge.client()
+        while not over.is_set():
+            method, body = ("POST", b"body") if number % 2 else ("GET", b"")
+            answers.append((await client.ask(f"/{number}", method=method, body=body)).status)
+
+    async with sleeping(retries=0, retry_budget=0, max_requests_per_server=4) as edge:
+        app = App(edge, random.Random(7))
+        asking = [asyncio.create_task(ask(edge, number)) for number in range(12)]
+        for _ in range(20):
+            await app.step()
+        over.set()
+        if not app.there:
+            await app.step()
+        await asyncio.gather(*asking)
+        assert set(answers) == {200}
+        assert edge.counted("held") > 0
+        assert edge.log == []
+        for number in list(app.there):
+            await app.end(number)

@@ -199,6 +199,18 @@ async def test_ejection_goes_on_where_another_server_is_known_to_be_better() -> 
 
 
 @pytest.mark.asyncio
+async def test_one_that_answers_errors_is_there() -> None:
+    made = Cluster(spec(server(1), server(2), hold=True), Settings(), NOW)
+    made.answered(numbered(made, 2), NOW, 0.1, 500)
+    made.connect_failed(numbered(made, 1), NOW)
+    assert made.has_servers(NOW)
+    assert states(made) == {1: "up", 2: "up"}
+    made.connect_failed(numbered(made, 2), NOW)
+    assert not made.has_servers(NOW)
+    assert states(made) == {1: "waking", 2: "waking"}
+
+
+@pytest.mark.asyncio
 async def test_as_many_as_may_be_held_and_those_who_come_back() -> None:
     told: list[str] = []
     made, log = sleeping(server(1), told=told, max_held=2, max_waiting=0), list[str]()
