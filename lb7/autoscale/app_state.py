@@ -83,6 +83,7 @@ class AppState:
         self.decision = record.decision
         self.action = record.action
         self.change: Underway | None = None
+        self.seen = record.decision.at if record.decision is not None else wall
         self.settled_at = now + SETTLE
         self._assumed: _Assumed | None = None
         self._waits_until, self._waits_for = now, ""
@@ -153,6 +154,7 @@ class AppState:
         """Keep a decision; whether its reason is to be told: it is another than before."""
         before = self.decision.reason if self.decision is not None else ""
         self.history = decision.history
+        self.seen = wall
         self.decision = summary(decision, policy, wall)
         return decision.reason != before and self.is_news(decision.reason, wall)
 

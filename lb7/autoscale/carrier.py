@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 ASK_TIME = 45.0
 """Seconds that asking may take, whatever the one who asks thinks; then whether it was done is not known."""
 
+MOST_ASKED, MOST_DRAINING = 32, 200
+"""Changes of one Marathon's apps that are under way at a time; more wait, and are decided about anew."""
+
 STOP_TIME = 5.0
 """Seconds that changes have to leave things in order when leading ends."""
 
@@ -47,13 +50,25 @@ class Carrier:
         self._actor, self._shrink, self._store = actor, shrink, store
         self._leading, self._ended, self._clock, self._results = leading, ended, clock, results
         self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: Counter[tuple[str, str, bool]] = Counter()
+
+    def has_room(self, app: ScaledApp, decision: Decision) -> bool:
+        """Whether a change may begin now: a Marathon that is slow, or a thousand apps that change at one time, cost no
+        other Marathon's apps their turn, nor one that is to wake."""
+        if not decision.current:
+            return True
+        is_shrinking = decision.instances < decision.current
+        most = MOST_DRAINING if is_shrinking else MOST_ASKED
+        return self._under_way[app.app.cluster, app.app.framework_id, is_shrinking] < most
 
     def begin(self, state: AppState, app: ScaledApp, decision: Decision) -> None:
         """Begin to carry out a decision that changes something; the app's other change must have ended."""
         change = state.change = Underway(decision.current, decision.instances)
+        place = app.app.cluster, app.app.framework_id, change.drains
         task = change.task = asyncio.get_running_loop().create_task(self._carry(state, app, change))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._under_way[place] += 1
+        task.add_done_callback(lambda done: self._done(done, place))
 
     def give_up(self, state: AppState, why: str) -> None:
         """Leave the app as it is, if its tasks still drain."""
@@ -67,6 +82,12 @@ class Carrier:
         change.task.cancel()
         log.info("given up app=%s framework=%s %d → %d: %s", *_named(state), change.before, change.after, why)
         state.gave_up(change, why, asyncio.get_running_loop().time(), self._clock())
+
+    def _done(self, task: asyncio.Task[None], place: tuple[str, str, bool]) -> None:
+        self._tasks.discard(task)
+        self._under_way[place] -= 1
+        if not self._under_way[place]:
+            del self._under_way[place]
 
     async def stop(self) -> None:
         """End all of them where they are."""
@@ -111,7 +132,7 @@ class Carrier:
         except CoordinatorLost as error:
             return Outcome("unreachable", f"what is intended can't be stored: {error}")
         if not self._leading():
-            raise Deposed("leading ended")
+            return Outcome("unreachable", "leading ended before anything was asked for")
         if change.drains:
             return await self._shrink.run(
                 app, change.before, change.after, lambda: self._leading() and not change.given_up

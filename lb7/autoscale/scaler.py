@@ -141,7 +141,10 @@ class Scaler:
     async def _keep_wanting(self) -> None:
         """Have read what the apps need, whoever decides."""
         while True:
-            self.around.sampling.want(self.around.apps())
+            try:
+                self.around.sampling.want(self.around.apps())
+            except Exception as error:
+                self._seldom("it can't be told what is scaled error=%r", error)
             await asyncio.sleep(min(1.0, self.around.config.interval))
 
     async def _stand(self) -> None:

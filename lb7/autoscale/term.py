@@ -129,6 +129,7 @@ class Term:
 
     def look_at_all(self) -> None:
         """Something changed that all go by: see which apps there are at once."""
+        self._turns.within(asyncio.get_running_loop().time(), self._interval)
         self._look()
         self._wake.set()
 
@@ -172,7 +173,7 @@ class Term:
             self.give_up(key, "it is no longer scaled")
         oldest = self._around.clock() - FORGET
         for key, state in list(self.states.items()):
-            if key not in apps and state.change is None and (state.decision is None or state.decision.at < oldest):
+            if key not in apps and state.change is None and state.seen < oldest:
                 del self.states[key], self._by_shard[state.shard][key]
                 self.store.touch(state.shard)
 
@@ -221,6 +222,9 @@ class Term:
             elif is_news:
                 _tell(app, decision)
         elif decision.instances != decision.current:
+            if not self._carrier.has_room(app, decision):
+                self._turns.sooner(state.key, asyncio.get_running_loop().time() + SOON)
+                return
             _tell(app, decision)
             self._carrier.begin(state, app, decision)
         else:

@@ -31,6 +31,12 @@ class Turns:
                 self._set(key, now + interval * int(digest(key)[-8:], 16) / 2**32)
         return gone
 
+    def within(self, now: float, interval: float) -> None:
+        """The interval is another: nobody waits for longer than that."""
+        for key, at in list(self._at.items()):
+            if at > now + interval:
+                self._set(key, now + (at - now) % interval)
+
     def wake(self, key: Key) -> bool:
         """Let an app be the next; False where there is no such app."""
         if key not in self._at:

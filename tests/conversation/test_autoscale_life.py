@@ -7,7 +7,10 @@ import logging
 
 import pytest
 
+from lb7.autoscale.carrier import MOST_ASKED
+from lb7.autoscale.outcome import Outcome
 from lb7.autoscale.policy import Direction, Metric, Policy, Rate
+from mesos_dns.model import App
 from tests.fakes.scaling import World, running, steps, until
 from tests.fakes.virtual_time import run
 
@@ -255,6 +258,31 @@ def test_an_app_that_is_no_longer_scaled_drains_no_more() -> None:
             await asyncio.sleep(60)
             assert world.asked == []
             assert (await one.scaler.shown()).apps == ()
+
+    run(main())
+
+
+def test_a_marathon_that_does_not_answer_costs_another_ones_apps_nothing() -> None:
+    async def main() -> None:
+        world = World()
+        world.think = 0.0
+        slow = [world.add(f"/slow/{number}", 2, POLICY, "marathon-2") for number in range(100)]
+        quick = [world.add(f"/quick/{number}", 2, POLICY) for number in range(100)]
+        for key in (*slow, *quick):
+            world.load[key] = 450.0
+        one = world.decider("one")
+        scale, waiting = one.hands.scale, list[str]()
+
+        async def scale_some(app: App, before: int, after: int) -> Outcome:
+            if app.framework_id == "marathon-2":
+                waiting.append(app.id)
+                await asyncio.sleep(1000)
+            return await scale(app, before, after)
+
+        one.hands.scale = scale_some  # type: ignore[method-assign]
+        async with running(one):
+            await until(lambda: all(world.instances[key] == 5 for key in quick), 30)
+            assert len(waiting) == MOST_ASKED
 
     run(main())
 

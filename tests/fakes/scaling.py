@@ -27,7 +27,7 @@ from lb7.autoscale.samples import Reading
 from lb7.autoscale.scaled_app import AppTask, ScaledApp
 from lb7.autoscale.scaler import Scaler
 from mesos_dns.config import Duration
-from mesos_dns.coordinate import CoordinatorLost
+from mesos_dns.coordinate import Coordinator, CoordinatorLost
 from mesos_dns.model import App, Key
 from tests.fakes.memory_coordinator import Memory, MemoryCoordinator
 
@@ -285,10 +285,17 @@ class Decider:
         self.coordinator: MemoryCoordinator = world.memory.client()
         self.edges = Edges(world)
         self.hands = Hands(world, name)
-        self.scaler = Scaler(
-            AutoscaleConfig(interval=Duration(interval), **changes),
-            self.coordinator,
-            name,
+        self.config = AutoscaleConfig(interval=Duration(interval), **changes)
+        self.scaler = self.scaler_on(self.coordinator)
+        self.task: asyncio.Task[None] | None = None
+
+    def scaler_on(self, coordinator: Coordinator) -> Scaler:
+        """What this process decides with, on a coordinator."""
+        world = self._world
+        return Scaler(
+            self.config,
+            coordinator,
+            self.name,
             world.apps,
             [],
             self.edges,
@@ -297,7 +304,6 @@ class Decider:
             lambda: EPOCH + asyncio.get_running_loop().time(),
             look_up=lambda app_id: [app.app for app in world.apps().values() if app.app.id == app_id],
         )
-        self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to run."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 from lb7.autoscale.app_state import AppState
-from lb7.autoscale.carrier import ASK_TIME, Carrier
+from lb7.autoscale.carrier import ASK_TIME, MOST_ASKED, Carrier
 from lb7.autoscale.decide import Decision
 from lb7.autoscale.history import History
 from lb7.autoscale.outcome import Outcome
@@ -83,8 +83,7 @@ def test_without_leading_nothing_is_asked() -> None:
         it.coordinator.before_put = depose
         it.begin(2, 5)
         await asyncio.sleep(5)
-        assert (it.world.tries, it.ended) == (0, [])
-        assert it.state.intent is not None, "the next leader settles it"
+        assert (it.world.tries, it.results, it.state.intent) == (0, Counter(unreachable=1), None)
 
     run(main())
 
@@ -152,6 +151,26 @@ def test_they_end_where_they_are() -> None:
         await it.carrier.stop()
         assert (it.ended, it.world.tries, it.world.cleared) == ([], 0, [it.key])
         assert it.state.intent is not None
+
+    run(main())
+
+
+def test_there_is_room_for_so_many_and_for_one_that_wakes() -> None:
+    async def main() -> None:
+        it = Bench(6)
+        app = it.world.apps()[it.key]
+        await it.store.take_over()
+        it.begin(6, 2)
+        for _ in range(MOST_ASKED):
+            assert it.carrier.has_room(app, decision(2, 5))
+            it.begin(2, 5)
+        assert not it.carrier.has_room(app, decision(2, 5))
+        assert it.carrier.has_room(app, decision(0, 5))
+        assert it.carrier.has_room(app, decision(5, 2)), "those that drain are counted apart"
+        elsewhere = it.world.add("/web", 2, POLICY, "marathon-2")
+        assert it.carrier.has_room(it.world.apps()[elsewhere], decision(2, 5))
+        await it.carrier.stop()
+        assert it.carrier.has_room(app, decision(2, 5))
 
     run(main())
 

@@ -47,8 +47,8 @@ def test_another_configuration() -> None:
             await asyncio.sleep(150)
             before = one.scaler.counts.decisions.total()
             one.scaler.reconfigure(AutoscaleConfig(interval=Duration(1.0)))
-            await asyncio.sleep(150)
-            assert one.scaler.counts.decisions.total() - before > 40
+            await asyncio.sleep(20)
+            assert one.scaler.counts.decisions.total() - before >= 18
 
     run(main())
 

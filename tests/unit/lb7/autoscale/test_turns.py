@@ -32,6 +32,13 @@ def test_who_is_late_has_one_turn() -> None:
     assert len(all_at(turns, 1005.0)) == len(KEYS)
 
 
+def test_a_shorter_interval_holds_at_once() -> None:
+    turns = Turns()
+    turns.keep(KEYS, 100.0, 500.0)
+    turns.within(100.0, 5.0)
+    assert sorted(all_at(turns, 105.0)) == sorted(KEYS)
+
+
 def test_woken_ones_come_first() -> None:
     turns = Turns()
     turns.keep(KEYS, 100.0, 5.0)
