@@ -22,7 +22,7 @@ from lb7.autoscale.outcome import Outcome
 from lb7.autoscale.policy import Policy
 from lb7.autoscale.scaled_app import ScaledApp
 from lb7.autoscale.shown import ShownAction
-from lb7.autoscale.state import Direction, Intent, Record, digest, shard_of
+from lb7.autoscale.state import Direction, Intent, Record, digest, part, shard_of
 from lb7.autoscale.summary import summary
 
 LAG = 30.0
@@ -96,6 +96,10 @@ class AppState:
     def record(self) -> Record:
         """What is stored of it."""
         return Record(self.key, self.history, self.intent, self.decision, self.action)
+
+    def page(self, number: int) -> Record:
+        """What of it is on a page."""
+        return part(self.record(), number)
 
     def policy(self, given: Policy, paused: bool, dry_run: bool) -> Policy:
         """The policy with what holds beside it: an operator's pause, a dry run of all."""

@@ -222,11 +222,9 @@ class Term:
             elif is_news:
                 _tell(app, decision)
         elif decision.instances != decision.current:
-            if not self._carrier.has_room(app, decision):
-                self._turns.sooner(state.key, asyncio.get_running_loop().time() + SOON)
-                return
-            _tell(app, decision)
-            self._carrier.begin(state, app, decision)
+            if self._carrier.has_room(app, decision):  # else it is decided about anew in its next turn
+                _tell(app, decision)
+                self._carrier.begin(state, app, decision)
         else:
             if is_news:
                 _tell(app, decision)
@@ -240,7 +238,7 @@ class Term:
         return state
 
     def _records(self, number: int) -> Iterable[Record]:
-        return (state.record() for state in self._by_shard[number].values())
+        return (state.page(number) for state in self._by_shard[number % SHARDS].values())
 
     def _known(self) -> tuple[int, int]:
         apps = self._around.apps()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from lb7.autoscale.policy import Direction, Metric, Policy, Rate
-from lb7.autoscale.state import Record, decode, digest, shard_key, shard_of
+from lb7.autoscale.state import SHARDS, Record, decode, digest, page_key, shard_of, together
 from mesos_dns.model import Key
 from tests.fakes.scaling import World, running, steps, until
 from tests.fakes.virtual_time import run
@@ -25,8 +25,8 @@ POLICY = Policy(
 def record_of(world: World, key: Key) -> Record:
     """What is stored of an app."""
     number = shard_of(digest(key))
-    shard, _ = decode(world.memory.values[shard_key(number)].value, number)
-    return next(record for record in shard.apps if record.key == key)
+    pages = [decode(world.memory.values[page_key(page)].value, page)[0] for page in (number, number + SHARDS)]
+    return next(record for record in together([*pages[0].apps, *pages[1].apps]) if record.key == key)
 
 
 @pytest.mark.parametrize("stage", ["intent", "before", "after", "answered"])
@@ -52,7 +52,7 @@ def test_a_leader_that_dies_at_any_stage_leaves_one_change(stage: str, load: flo
             number = shard_of(digest(key))
 
             def written(name: str) -> None:
-                if name == shard_key(number) and one.scaler.term is not None and one.scaler.term.states:
+                if name == page_key(number) and one.scaler.term is not None and one.scaler.term.states:
                     state = one.scaler.term.states[key]
                     if state.intent is not None and not died:
                         asyncio.get_running_loop().call_soon(kill, "one", key)
@@ -239,7 +239,7 @@ def test_damaged_state_costs_history_and_nothing_else() -> None:
         key = world.add("/web", 2, POLICY)
         world.load[key] = 450.0
         for number in range(0, 32, 2):
-            world.memory.write(shard_key(number), b"\xff nonsense")
+            world.memory.write(page_key(number), b"\xff nonsense")
         async with running(world.decider("one")):
             await until(lambda: world.instances[key] == 5)
 
