@@ -49,7 +49,7 @@ class Underway:
     def __init__(self, before: int, after: int) -> None:
         self.before, self.after = before, after
         self.given_up = False
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[bool] | None = None
 
     @property
     def drains(self) -> bool:

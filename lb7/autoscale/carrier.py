@@ -49,7 +49,7 @@ class Carrier:
     ) -> None:
         self._actor, self._shrink, self._store = actor, shrink, store
         self._leading, self._ended, self._clock, self._results = leading, ended, clock, results
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[bool]] = set()
         self._under_way: Counter[tuple[str, str, bool]] = Counter()
 
     def has_room(self, app: ScaledApp, decision: Decision) -> bool:
@@ -64,11 +64,10 @@ class Carrier:
     def begin(self, state: AppState, app: ScaledApp, decision: Decision) -> None:
         """Begin to carry out a decision that changes something; the app's other change must have ended."""
         change = state.change = Underway(decision.current, decision.instances)
-        place = app.app.cluster, app.app.framework_id, change.drains
         task = change.task = asyncio.get_running_loop().create_task(self._carry(state, app, change))
         self._tasks.add(task)
-        self._under_way[place] += 1
-        task.add_done_callback(lambda done: self._done(done, place))
+        self._under_way[_place(state, change)] += 1
+        task.add_done_callback(lambda done: self._done(done, state, change))
 
     def give_up(self, state: AppState, why: str) -> None:
         """Leave the app as it is, if its tasks still drain."""
@@ -83,12 +82,6 @@ class Carrier:
         log.info("given up app=%s framework=%s %d → %d: %s", *_named(state), change.before, change.after, why)
         state.gave_up(change, why, asyncio.get_running_loop().time(), self._clock())
 
-    def _done(self, task: asyncio.Task[None], place: tuple[str, str, bool]) -> None:
-        self._tasks.discard(task)
-        self._under_way[place] -= 1
-        if not self._under_way[place]:
-            del self._under_way[place]
-
     async def stop(self) -> None:
         """End all of them where they are."""
         tasks = list(self._tasks)
@@ -97,24 +90,36 @@ class Carrier:
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_TIME)
 
-    async def _carry(self, state: AppState, app: ScaledApp, change: Underway) -> None:
+    def _done(self, task: asyncio.Task[bool], state: AppState, change: Underway) -> None:
+        """Let the app go on, unless leading ends. One that was given up may not even have begun."""
+        place = _place(state, change)
+        self._tasks.discard(task)
+        self._under_way[place] -= 1
+        if not self._under_way[place]:
+            del self._under_way[place]
+        if task.cancelled():
+            is_over = change.given_up
+            self._results["given-up"] += is_over
+        else:
+            is_over = task.result()
+        if is_over:
+            state.change = None
+            self._store.touch(state.shard, urgent=True)
+            self._ended(state)
+
+    async def _carry(self, state: AppState, app: ScaledApp, change: Underway) -> bool:
+        """A change from beginning to end; False where another leads by now."""
         try:
             outcome = await self._outcome(state, app, change)
         except Deposed as error:
             log.warning("not carried out, another decides now app=%s framework=%s: %s", *_named(state), error)
-            return
-        except asyncio.CancelledError:
-            if not change.given_up or not self._leading():
-                raise
-            self._results["given-up"] += 1
+            return False
         except Exception:
             log.exception("a change failed app=%s framework=%s %d → %d", *_named(state), change.before, change.after)
             self._end(state, change, Outcome("uncertain", "a fault of the decider: see its log", retry_after=60.0))
         else:
             self._end(state, change, outcome)
-        state.change = None
-        self._store.touch(state.shard, urgent=True)
-        self._ended(state)
+        return True
 
     async def _outcome(self, state: AppState, app: ScaledApp, change: Underway) -> Outcome:
         """Ask for a change. Raises Deposed."""
@@ -159,6 +164,11 @@ class Carrier:
             change.after,
             f": {outcome.text}" if outcome.text else "",
         )
+
+
+def _place(state: AppState, change: Underway) -> tuple[str, str, bool]:
+    """What is limited together."""
+    return state.key[1], state.key[2], change.drains
 
 
 def _named(state: AppState) -> tuple[str, str]:

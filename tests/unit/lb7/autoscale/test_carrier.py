@@ -141,6 +141,18 @@ def test_what_drains_can_be_given_up_and_what_is_sent_can_not() -> None:
     run(main())
 
 
+def test_one_that_is_given_up_before_it_begins_leaves_the_app_free() -> None:
+    async def main() -> None:
+        it = Bench(6)
+        await it.store.take_over()
+        it.begin(6, 2)
+        it.carrier.give_up(it.state, "more load")
+        await until(lambda: it.ended)
+        assert (it.state.change, it.state.intent, it.results) == (None, None, Counter({"given-up": 1}))
+
+    run(main())
+
+
 def test_they_end_where_they_are() -> None:
     async def main() -> None:
         it = Bench(6)
