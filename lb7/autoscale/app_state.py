@@ -49,6 +49,8 @@ class Underway:
     def __init__(self, before: int, after: int) -> None:
         self.before, self.after = before, after
         self.given_up = False
+        self.intended_at: float | None = None
+        self.was_asked = False
         self.task: asyncio.Task[bool] | None = None
 
     @property
@@ -171,6 +173,7 @@ class AppState:
 
     def began(self, change: Underway, wall: float) -> None:
         """A change is about to be asked for."""
+        change.intended_at = wall
         self.intent = Intent(change.before, change.after, wall, change.kind)
         state = "draining" if change.drains else "sent"
         self.action = ShownAction(wall, change.before, change.after, state)

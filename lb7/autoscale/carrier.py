@@ -20,6 +20,7 @@ from lb7.autoscale.outcome import Outcome
 from lb7.autoscale.scaled_app import ScaledApp
 from lb7.autoscale.state_store import Deposed, StateStore
 from mesos_dns.coordinate import CoordinatorLost
+from mesos_dns.model import Key
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ STOP_TIME = 5.0
 
 class Carrier:
     """See the module. `leading` is asked before anything is sent; `ended` is called when an app may be looked at again.
-    `results` counts what became of changes."""
+    `results` counts what became of changes; `unasked` has when the intents were made after which nothing was asked for:
+    they may be stored all the same, and this process need not wonder."""
 
     def __init__(
         self,
@@ -46,9 +48,11 @@ class Carrier:
         ended: Callable[[AppState], None],
         clock: Callable[[], float],
         results: Counter[str],
+        unasked: dict[Key, float],
     ) -> None:
         self._actor, self._shrink, self._store = actor, shrink, store
         self._leading, self._ended, self._clock, self._results = leading, ended, clock, results
+        self._unasked = unasked
         self._tasks: set[asyncio.Task[bool]] = set()
         self._under_way: Counter[tuple[str, str, bool]] = Counter()
 
@@ -97,6 +101,8 @@ class Carrier:
         self._under_way[place] -= 1
         if not self._under_way[place]:
             del self._under_way[place]
+        if change.intended_at is not None and not change.was_asked:
+            self._unasked[state.key] = change.intended_at
         if task.cancelled():
             is_over = change.given_up
             self._results["given-up"] += is_over
@@ -138,6 +144,7 @@ class Carrier:
             return Outcome("unreachable", f"what is intended can't be stored: {error}")
         if not self._leading():
             return Outcome("unreachable", "leading ended before anything was asked for")
+        change.was_asked = True
         if change.drains:
             return await self._shrink.run(
                 app, change.before, change.after, lambda: self._leading() and not change.given_up

@@ -177,6 +177,33 @@ def test_a_write_whose_answer_is_lost_is_looked_at_and_not_mistaken_for_another_
     run(main())
 
 
+def test_an_intent_of_its_own_that_it_never_acted_on_does_not_hold_it_up() -> None:
+    async def main() -> None:
+        world = World()
+        key = world.add("/web", 2, POLICY)
+        one = world.decider("one")
+        async with running(one):
+            await until(lambda: one.scaler.leading)
+
+            def lose(name: str) -> None:
+                state = one.scaler.term.states[key] if one.scaler.term is not None else None
+                if state is not None and state.intent is not None:
+                    one.coordinator.before_put = lambda name: None
+                    one.coordinator.lose_answers = 1
+                    asyncio.get_running_loop().call_soon(setattr, world.memory, "lost", True)
+
+            one.coordinator.before_put = lose
+            world.load[key] = 450.0
+            await until(lambda: world.memory.lost)
+            await asyncio.sleep(3)
+            assert record_of(world, key).intent is not None
+            world.memory.lost = False
+            await until(lambda: world.instances[key] == 5, 10)
+            assert steps(world.asked) == [(2, 5)]
+
+    run(main())
+
+
 def test_who_loses_the_election_stops_draining_and_the_next_one_does_it() -> None:
     async def main() -> None:
         world = World()
