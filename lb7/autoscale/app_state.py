@@ -22,7 +22,7 @@ from lb7.autoscale.outcome import Outcome
 from lb7.autoscale.policy import Policy
 from lb7.autoscale.scaled_app import ScaledApp
 from lb7.autoscale.shown import ShownAction
-from lb7.autoscale.state import Direction, Intent, Record, digest, shard_of
+from lb7.autoscale.state import Direction, Intent, Record, digest, part, shard_of
 from lb7.autoscale.summary import summary
 
 LAG = 30.0
@@ -49,7 +49,9 @@ class Underway:
     def __init__(self, before: int, after: int) -> None:
         self.before, self.after = before, after
         self.given_up = False
-        self.task: asyncio.Task[None] | None = None
+        self.intended_at: float | None = None
+        self.was_asked = False
+        self.task: asyncio.Task[bool] | None = None
 
     @property
     def drains(self) -> bool:
@@ -96,6 +98,10 @@ class AppState:
     def record(self) -> Record:
         """What is stored of it."""
         return Record(self.key, self.history, self.intent, self.decision, self.action)
+
+    def page(self, number: int) -> Record:
+        """What of it is on a page."""
+        return part(self.record(), number)
 
     def policy(self, given: Policy, paused: bool, dry_run: bool) -> Policy:
         """The policy with what holds beside it: an operator's pause, a dry run of all."""
@@ -167,6 +173,7 @@ class AppState:
 
     def began(self, change: Underway, wall: float) -> None:
         """A change is about to be asked for."""
+        change.intended_at = wall
         self.intent = Intent(change.before, change.after, wall, change.kind)
         state = "draining" if change.drains else "sent"
         self.action = ShownAction(wall, change.before, change.after, state)

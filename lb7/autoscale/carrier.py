@@ -20,6 +20,7 @@ from lb7.autoscale.outcome import Outcome
 from lb7.autoscale.scaled_app import ScaledApp
 from lb7.autoscale.state_store import Deposed, StateStore
 from mesos_dns.coordinate import CoordinatorLost
+from mesos_dns.model import Key
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ STOP_TIME = 5.0
 
 class Carrier:
     """See the module. `leading` is asked before anything is sent; `ended` is called when an app may be looked at again.
-    `results` counts what became of changes."""
+    `results` counts what became of changes; `unasked` has when the intents were made after which nothing was asked for:
+    they may be stored all the same, and this process need not wonder."""
 
     def __init__(
         self,
@@ -46,10 +48,12 @@ class Carrier:
         ended: Callable[[AppState], None],
         clock: Callable[[], float],
         results: Counter[str],
+        unasked: dict[Key, float],
     ) -> None:
         self._actor, self._shrink, self._store = actor, shrink, store
         self._leading, self._ended, self._clock, self._results = leading, ended, clock, results
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._unasked = unasked
+        self._tasks: set[asyncio.Task[bool]] = set()
         self._under_way: Counter[tuple[str, str, bool]] = Counter()
 
     def has_room(self, app: ScaledApp, decision: Decision) -> bool:
@@ -64,11 +68,10 @@ class Carrier:
     def begin(self, state: AppState, app: ScaledApp, decision: Decision) -> None:
         """Begin to carry out a decision that changes something; the app's other change must have ended."""
         change = state.change = Underway(decision.current, decision.instances)
-        place = app.app.cluster, app.app.framework_id, change.drains
         task = change.task = asyncio.get_running_loop().create_task(self._carry(state, app, change))
         self._tasks.add(task)
-        self._under_way[place] += 1
-        task.add_done_callback(lambda done: self._done(done, place))
+        self._under_way[_place(state, change)] += 1
+        task.add_done_callback(lambda done: self._done(done, state, change))
 
     def give_up(self, state: AppState, why: str) -> None:
         """Leave the app as it is, if its tasks still drain."""
@@ -83,12 +86,6 @@ class Carrier:
         log.info("given up app=%s framework=%s %d → %d: %s", *_named(state), change.before, change.after, why)
         state.gave_up(change, why, asyncio.get_running_loop().time(), self._clock())
 
-    def _done(self, task: asyncio.Task[None], place: tuple[str, str, bool]) -> None:
-        self._tasks.discard(task)
-        self._under_way[place] -= 1
-        if not self._under_way[place]:
-            del self._under_way[place]
-
     async def stop(self) -> None:
         """End all of them where they are."""
         tasks = list(self._tasks)
@@ -97,24 +94,38 @@ class Carrier:
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_TIME)
 
-    async def _carry(self, state: AppState, app: ScaledApp, change: Underway) -> None:
+    def _done(self, task: asyncio.Task[bool], state: AppState, change: Underway) -> None:
+        """Let the app go on, unless leading ends. One that was given up may not even have begun."""
+        place = _place(state, change)
+        self._tasks.discard(task)
+        self._under_way[place] -= 1
+        if not self._under_way[place]:
+            del self._under_way[place]
+        if change.intended_at is not None and not change.was_asked:
+            self._unasked[state.key] = change.intended_at
+        if task.cancelled():
+            is_over = change.given_up
+            self._results["given-up"] += is_over
+        else:
+            is_over = task.result()
+        if is_over:
+            state.change = None
+            self._store.touch(state.shard, urgent=True)
+            self._ended(state)
+
+    async def _carry(self, state: AppState, app: ScaledApp, change: Underway) -> bool:
+        """A change from beginning to end; False where another leads by now."""
         try:
             outcome = await self._outcome(state, app, change)
         except Deposed as error:
             log.warning("not carried out, another decides now app=%s framework=%s: %s", *_named(state), error)
-            return
-        except asyncio.CancelledError:
-            if not change.given_up or not self._leading():
-                raise
-            self._results["given-up"] += 1
+            return False
         except Exception:
             log.exception("a change failed app=%s framework=%s %d → %d", *_named(state), change.before, change.after)
             self._end(state, change, Outcome("uncertain", "a fault of the decider: see its log", retry_after=60.0))
         else:
             self._end(state, change, outcome)
-        state.change = None
-        self._store.touch(state.shard, urgent=True)
-        self._ended(state)
+        return True
 
     async def _outcome(self, state: AppState, app: ScaledApp, change: Underway) -> Outcome:
         """Ask for a change. Raises Deposed."""
@@ -133,6 +144,7 @@ class Carrier:
             return Outcome("unreachable", f"what is intended can't be stored: {error}")
         if not self._leading():
             return Outcome("unreachable", "leading ended before anything was asked for")
+        change.was_asked = True
         if change.drains:
             return await self._shrink.run(
                 app, change.before, change.after, lambda: self._leading() and not change.given_up
@@ -159,6 +171,11 @@ class Carrier:
             change.after,
             f": {outcome.text}" if outcome.text else "",
         )
+
+
+def _place(state: AppState, change: Underway) -> tuple[str, str, bool]:
+    """What is limited together."""
+    return state.key[1], state.key[2], change.drains
 
 
 def _named(state: AppState) -> tuple[str, str]:

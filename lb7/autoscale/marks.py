@@ -57,11 +57,12 @@ class Marks:
         for _ in range(TRIES):
             found = await self._coordinator.get(name)
             if (found is not None) == marked:
-                break
+                # What was just said holds here at once, before the watch shows it.
+                self._marked = self._marked | {hexed} if marked else self._marked - {hexed}
+                return
             with contextlib.suppress(VersionConflict):
                 if found is None:
                     await self._coordinator.put_if(name, msgspec.json.encode({"app": key}), ABSENT)
                 else:
                     await self._coordinator.delete_if(name, found.version)
-        # What was just said holds here at once, before the watch shows it.
-        self._marked = self._marked | {hexed} if marked else self._marked - {hexed}
+        raise CoordinatorLost(f"others go on changing {name}")

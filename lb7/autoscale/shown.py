@@ -36,7 +36,8 @@ class ShownDecision(msgspec.Struct, frozen=True):
 
 
 class ShownAction(msgspec.Struct, frozen=True):
-    """The last change that was asked for, and what became of it ("draining", "sent", or an Outcome's result)."""
+    """The last change that was asked for, and what became of it ("draining", "sent", an Outcome's result,
+    "given-up": tasks drained, and fewer are no longer wanted; "dropped": found not to have been carried out)."""
 
     at: float
     before: int

@@ -1,7 +1,10 @@
 """What a decider leaves for the one after it: the form of it in the coordinator.
 
     autoscale/state/NN        NN: 00 … 31, by the hash of an app's key
-    {"decider": …, "term": …, "apps": [{"key", "history", "intent", "decision", "action"}, …]}
+    {"decider": …, "term": …, "apps": [{"key", "history", "intent", "action"}, …]}
+
+    autoscale/shown/NN        what only people need, apart, so that writes in a hurry are small
+    {"decider": …, "term": …, "apps": [{"key", "decision"}, …]}
 
 An intent is written before Marathon is asked for anything, and goes when the answer is known: who finds one knows that
 the change may have been made. `term` is another for each time that a process leads, so that it knows what it wrote.
@@ -25,16 +28,19 @@ from mesos_dns.coordinate import MAX_VALUE
 from mesos_dns.model import Key
 
 SHARDS = 32
-PREFIX = "autoscale/state"
+PAGES = 2 * SHARDS
+"""Values in the coordinator: the shards' state, then what is shown of them."""
+
+PREFIX, SHOWN_PREFIX = "autoscale/state", "autoscale/shown"
 
 MOST_BYTES = 900_000
-"""Of a shard, below the coordinator's own limit."""
+"""Of a page, below the coordinator's own limit."""
 
 MOST_APPS, MOST_ITEMS, MOST_TEXT = 20_000, 5000, 1000
-"""Of a shard; of one app's recommendations and changes; characters of an id."""
+"""Of a page; of one app's recommendations and changes; characters of an id."""
 
 _FEWER_ITEMS = (200, 20, 0)
-"""How many of them each app keeps where a shard would be too large, one after the other."""
+"""How many of them each app keeps where a page would be too large, one after the other."""
 
 Direction: TypeAlias = Literal["up", "down"]
 
@@ -58,8 +64,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     action: ShownAction | None = None
 
 
-class Shard(msgspec.Struct, frozen=True):
-    """`decider` is the identity of the process that wrote it."""
+class Page(msgspec.Struct, frozen=True):
+    """One value. `decider` is the identity of the process that wrote it."""
 
     decider: str = ""
     term: str = ""
@@ -67,7 +73,7 @@ class Shard(msgspec.Struct, frozen=True):
 
 
 class _Raw(msgspec.Struct, frozen=True):
-    """A shard before its apps are looked at."""
+    """A page before its apps are looked at."""
 
     decider: str = ""
     term: str = ""
@@ -89,34 +95,53 @@ def shard_of(hexed: str) -> int:
     return int(hexed[:8], 16) % SHARDS
 
 
-def shard_key(number: int) -> str:
-    """The coordinator's key of a shard."""
-    return f"{PREFIX}/{number:02d}"
+def page_key(number: int) -> str:
+    """The coordinator's key of a page."""
+    return f"{PREFIX if number < SHARDS else SHOWN_PREFIX}/{number % SHARDS:02d}"
+
+
+def part(record: Record, number: int) -> Record:
+    """What of a record is on this page."""
+    if number < SHARDS:
+        return Record(record.key, record.history, record.intent, None, record.action)
+    return Record(record.key, decision=record.decision)
+
+
+def together(parts: Iterable[Record]) -> list[Record]:
+    """Whole records, from what is on all pages."""
+    found: dict[tuple[str, ...], Record] = {}
+    for item in parts:
+        known = found.get(item.key)
+        if known is None:
+            found[item.key] = item
+        elif item.decision is not None:
+            found[item.key] = msgspec.structs.replace(known, decision=item.decision)
+    return list(found.values())
 
 
 def encode(decider: str, term: str, records: Iterable[Record]) -> bytes:
-    """A shard's value. Where it would be too large, what metrics asked for is left out, then the decisions, then the
+    """A page's value. Where it would be too large, what metrics asked for is left out, then the decisions, then the
     oldest of the histories."""
-    shard = Shard(decider, term, tuple(records))
-    for smaller in _ever_smaller(shard):
+    page = Page(decider, term, tuple(records))
+    for smaller in _ever_smaller(page):
         value = _encoder.encode(smaller)
         if len(value) <= MOST_BYTES:
             return value
-    return _encoder.encode(Shard(decider, term))
+    return _encoder.encode(Page(decider, term))
 
 
-def decode(value: bytes, number: int) -> tuple[Shard, int]:
-    """A shard, and how many of its apps could not be read. Raises ValueError for what is no shard at all."""
+def decode(value: bytes, number: int) -> tuple[Page, int]:
+    """A page, and how many of its apps could not be read. Raises ValueError for what is no page at all."""
     if len(value) > MAX_VALUE:
         raise ValueError(f"expected at most {MAX_VALUE} bytes, got {len(value)}")
     try:
         raw = _raw.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"expected a shard of apps: {error}") from None
+        raise ValueError(f"expected a page of apps: {error}") from None
     if len(raw.apps) > MOST_APPS:
         raise ValueError(f"expected at most {MOST_APPS} apps, got {len(raw.apps)}")
     found = [record for text in raw.apps if (record := _read(text, number)) is not None]
-    return Shard(raw.decider[:MOST_TEXT], raw.term[:MOST_TEXT], tuple(found)), len(raw.apps) - len(found)
+    return Page(raw.decider[:MOST_TEXT], raw.term[:MOST_TEXT], tuple(found)), len(raw.apps) - len(found)
 
 
 def _read(text: msgspec.Raw, number: int) -> Record | None:
@@ -124,7 +149,7 @@ def _read(text: msgspec.Raw, number: int) -> Record | None:
         record = _record.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return record if _sound(record) and shard_of(digest(record.key)) == number else None
+    return record if _sound(record) and shard_of(digest(record.key)) == number % SHARDS else None
 
 
 def _sound(record: Record) -> bool:
@@ -145,18 +170,18 @@ def _sound(record: Record) -> bool:
     return all(0 <= count <= MOST_INSTANCES for count in counts) and all(steps) and all(map(math.isfinite, times))
 
 
-def _ever_smaller(shard: Shard) -> Iterator[Shard]:
+def _ever_smaller(page: Page) -> Iterator[Page]:
     replace = msgspec.structs.replace
-    yield shard
+    yield page
     apps = tuple(
         replace(record, decision=replace(record.decision, proposals=(), steps=())) if record.decision else record
-        for record in shard.apps
+        for record in page.apps
     )
-    yield replace(shard, apps=apps)
-    apps = tuple(replace(record, decision=None, action=None) for record in shard.apps)
-    yield replace(shard, apps=apps)
+    yield replace(page, apps=apps)
+    apps = tuple(replace(record, decision=None, action=None) for record in page.apps)
+    yield replace(page, apps=apps)
     for most in _FEWER_ITEMS:
-        yield replace(shard, apps=tuple(replace(item, history=_newest(item.history, most)) for item in apps))
+        yield replace(page, apps=tuple(replace(item, history=_newest(item.history, most)) for item in apps))
 
 
 def _newest(history: History, most: int) -> History:

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from lb7.autoscale.acting import Actor, Shrinker
 from lb7.autoscale.app_state import AppState
 from lb7.autoscale.carrier import Carrier
@@ -73,6 +75,7 @@ class Surroundings:
     paused: Marks
     deployed: Marks
     counts: Counts = field(default_factory=Counts)
+    unasked: dict[Key, float] = field(default_factory=dict)
 
 
 class Term:
@@ -96,6 +99,7 @@ class Term:
             self._look_again,
             around.clock,
             around.counts.results,
+            around.unasked,
         )
 
     async def run(self) -> None:
@@ -105,7 +109,8 @@ class Term:
         await self._around.deployed.known.wait()
         now, wall = asyncio.get_running_loop().time(), self._around.clock()
         for record in records:
-            self._keep(AppState(record, now, wall))
+            self._keep(AppState(self._without_unasked(record), now, wall))
+        self._around.unasked.clear()
         self.ready = True
         self._around.counts.terms += 1
         log.info("decides now decider=%s apps=%d of which known=%d", self._around.identity, *self._known())
@@ -222,11 +227,9 @@ class Term:
             elif is_news:
                 _tell(app, decision)
         elif decision.instances != decision.current:
-            if not self._carrier.has_room(app, decision):
-                self._turns.sooner(state.key, asyncio.get_running_loop().time() + SOON)
-                return
-            _tell(app, decision)
-            self._carrier.begin(state, app, decision)
+            if self._carrier.has_room(app, decision):  # else it is decided about anew in its next turn
+                _tell(app, decision)
+                self._carrier.begin(state, app, decision)
         else:
             if is_news:
                 _tell(app, decision)
@@ -235,12 +238,19 @@ class Term:
 
     # --- what is kept --------------------------------------------------------------------------------
 
+    def _without_unasked(self, record: Record) -> Record:
+        """What was stored, without an intent of which this process knows that nothing came of it."""
+        intent = record.intent
+        if intent is None or self._around.unasked.get(record.key) != intent.at:
+            return record
+        return msgspec.structs.replace(record, intent=None)
+
     def _keep(self, state: AppState) -> AppState:
         self.states[state.key] = self._by_shard[state.shard][state.key] = state
         return state
 
     def _records(self, number: int) -> Iterable[Record]:
-        return (state.record() for state in self._by_shard[number].values())
+        return (state.page(number) for state in self._by_shard[number % SHARDS].values())
 
     def _known(self) -> tuple[int, int]:
         apps = self._around.apps()

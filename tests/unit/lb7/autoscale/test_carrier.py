@@ -13,7 +13,7 @@ from lb7.autoscale.outcome import Outcome
 from lb7.autoscale.policy import Metric, Policy
 from lb7.autoscale.state import Record
 from lb7.autoscale.state_store import StateStore
-from mesos_dns.model import App
+from mesos_dns.model import App, Key
 from tests.fakes.memory_coordinator import MemoryCoordinator
 from tests.fakes.scaling import Hands, World, until
 from tests.fakes.virtual_time import run
@@ -45,8 +45,19 @@ class Bench:
             "one",
             lambda number: [self.state.record()] if number == self.state.shard else [],
         )
-        self.carrier = Carrier(
-            self.hands, self.hands, self.store, lambda: self.leading, self.ended.append, lambda: 5.0, self.results
+        self.unasked: dict[Key, float] = {}
+        self.carrier = self.carrier_with(self.hands)
+
+    def carrier_with(self, hands: Hands) -> Carrier:
+        return Carrier(
+            hands,
+            hands,
+            self.store,
+            lambda: self.leading,
+            self.ended.append,
+            lambda: 5.0,
+            self.results,
+            self.unasked,
         )
 
     def begin(self, current: int, instances: int) -> None:
@@ -65,7 +76,7 @@ def test_the_intent_is_stored_before_marathon_is_asked() -> None:
         it.world.stage.before_ask = look
         it.begin(2, 5)
         await until(lambda: it.ended)
-        assert (seen, it.results, it.state.change) == ([True], Counter(done=1), None)
+        assert (seen, it.results, it.state.change, it.unasked) == ([True], Counter(done=1), None, {})
         await it.store.flush()
         assert b'"intent"' not in it.world.memory.values[_shard(it)].value
 
@@ -84,6 +95,7 @@ def test_without_leading_nothing_is_asked() -> None:
         it.begin(2, 5)
         await asyncio.sleep(5)
         assert (it.world.tries, it.results, it.state.intent) == (0, Counter(unreachable=1), None)
+        assert it.unasked == {it.key: 5.0}
 
     run(main())
 
@@ -110,8 +122,7 @@ def test_a_fault_of_ours_is_uncertain_too() -> None:
 
     async def main() -> None:
         it = Bench()
-        it.hands = Broken(it.world, "one")
-        it.carrier = Carrier(it.hands, it.hands, it.store, lambda: True, it.ended.append, lambda: 5.0, it.results)
+        it.carrier = it.carrier_with(Broken(it.world, "one"))
         await it.store.take_over()
         it.begin(2, 5)
         await until(lambda: it.ended)
@@ -137,6 +148,18 @@ def test_what_drains_can_be_given_up_and_what_is_sent_can_not() -> None:
         it.carrier.give_up(it.state, "too late")
         await until(lambda: len(it.ended) == 2)
         assert it.results["done"] == 1
+
+    run(main())
+
+
+def test_one_that_is_given_up_before_it_begins_leaves_the_app_free() -> None:
+    async def main() -> None:
+        it = Bench(6)
+        await it.store.take_over()
+        it.begin(6, 2)
+        it.carrier.give_up(it.state, "more load")
+        await until(lambda: it.ended)
+        assert (it.state.change, it.state.intent, it.results) == (None, None, Counter({"given-up": 1}))
 
     run(main())
 

@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 
 from lb7.autoscale.history import Change, History, Recommendation
 from lb7.autoscale.shown import ShownAction, ShownDecision, ShownProposal
-from lb7.autoscale.state import MOST_BYTES, SHARDS, Intent, Record, decode, digest, encode, shard_key, shard_of
+from lb7.autoscale.state import (
+    MOST_BYTES,
+    SHARDS,
+    Intent,
+    Record,
+    decode,
+    digest,
+    encode,
+    page_key,
+    part,
+    shard_of,
+    together,
+)
 
 KEY = ("app", "mesos", "marathon-1", "/shop/web")
 NUMBER = shard_of(digest(KEY))
@@ -46,8 +58,19 @@ def test_what_is_written_is_read() -> None:
 def test_keys_are_legal_and_spread() -> None:
     assert digest(KEY) == digest(tuple(KEY))
     assert len(digest(KEY)) == 32
-    assert shard_key(7) == "autoscale/state/07"
+    assert page_key(7) == "autoscale/state/07"
     assert len({shard_of(digest(("app", "c", "f", f"/{number}"))) for number in range(2000)}) == SHARDS
+
+
+def test_what_is_in_a_hurry_is_apart_from_what_people_read() -> None:
+    state, shown = part(RECORD, NUMBER), part(RECORD, NUMBER + SHARDS)
+    assert (state.decision, state.intent, shown.intent, shown.history) == (None, RECORD.intent, None, History())
+    value = encode("one", "t", [shown])
+    assert b"history" not in value
+    assert decode(value, NUMBER + SHARDS)[0].apps == (shown,)
+    assert together([state, shown]) == [RECORD]
+    assert together([shown]) == [Record(KEY, decision=DECISION)]
+    assert page_key(NUMBER + SHARDS) == page_key(NUMBER).replace("state", "shown")
 
 
 def test_an_app_that_can_not_be_read_costs_itself() -> None:

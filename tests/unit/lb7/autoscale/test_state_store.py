@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from lb7.autoscale.history import History
-from lb7.autoscale.state import SHARDS, Intent, Record, decode, digest, shard_key, shard_of
-from lb7.autoscale.state_store import WRITE_EVERY, Deposed, StateStore, read_all
+from lb7.autoscale.state import PAGES, SHARDS, Intent, Record, decode, digest, page_key, shard_of
+from lb7.autoscale.state_store import GAP, LOOK_EVERY, SOON, WRITE_EVERY, Deposed, StateStore, read_all
 from mesos_dns.coordinate import CoordinatorLost
 from tests.fakes.memory_coordinator import Memory, MemoryCoordinator
 from tests.fakes.virtual_time import run
@@ -41,7 +41,7 @@ class Leader:
 
 
 def stored(memory: Memory) -> Record | None:
-    shard, _ = decode(memory.values[shard_key(NUMBER)].value, NUMBER)
+    shard, _ = decode(memory.values[page_key(NUMBER)].value, NUMBER)
     return shard.apps[0] if shard.apps else None
 
 
@@ -53,7 +53,7 @@ def test_taking_over_reads_and_fences_all() -> None:
         old.intend(5)
         await old.store.secure(NUMBER)
         assert await new.store.take_over() == [old.record]
-        assert sorted(memory.values) == [shard_key(number) for number in range(SHARDS)]
+        assert sorted(memory.values) == [page_key(number) for number in (*range(SHARDS, PAGES), *range(SHARDS))]
         old.intend(6)
         with pytest.raises(Deposed):
             await old.store.secure(NUMBER)
@@ -75,12 +75,14 @@ def test_what_moves_on_is_written_now_and_then_and_an_intent_at_once() -> None:
             for _ in range(60):
                 leader.store.touch(NUMBER)
                 await asyncio.sleep(1.0)
-            assert 4 <= leader.store.writes <= 60 / WRITE_EVERY + 1
-            before = leader.store.writes
+            assert 8 <= leader.store.writes <= 2 * (60 / WRITE_EVERY + 1), "of two pages"
             leader.intend(7)
             leader.store.touch(NUMBER, urgent=True)
-            await asyncio.sleep(0.01)
-            assert (leader.store.writes, stored(memory)) == (before + 1, leader.record)
+            await asyncio.sleep(SOON + LOOK_EVERY)
+            assert stored(memory) == leader.record
+            leader.intend(8)
+            await leader.store.secure(NUMBER)
+            assert stored(memory) == leader.record
 
     run(main())
 
@@ -94,6 +96,11 @@ def test_many_that_secure_one_shard_are_few_writes() -> None:
         await asyncio.gather(*(leader.store.secure(NUMBER) for _ in range(50)))
         assert leader.store.writes <= 2
         assert stored(memory) == leader.record
+        began = asyncio.get_running_loop().time()
+        for number in range(10):
+            leader.intend(number)
+            await leader.store.secure(NUMBER)
+        assert asyncio.get_running_loop().time() - began >= 10 * GAP
 
     run(main())
 
@@ -125,7 +132,7 @@ def test_what_the_coordinator_lost_is_stored_again() -> None:
         memory = Memory()
         leader = Leader(memory.client())
         await leader.store.take_over()
-        del memory.values[shard_key(NUMBER)]
+        del memory.values[page_key(NUMBER)]
         leader.intend(4)
         await leader.store.secure(NUMBER)
         assert stored(memory) == leader.record

@@ -10,7 +10,7 @@ import pytest
 
 from lb7.autoscale import term as module
 from lb7.autoscale.policy import Metric, Policy
-from lb7.autoscale.state import digest, shard_key, shard_of
+from lb7.autoscale.state import digest, page_key, shard_of
 from lb7.autoscale.state_store import Deposed
 from lb7.autoscale.term import Term
 from mesos_dns.model import Key
@@ -86,7 +86,7 @@ def test_one_that_is_deposed_ends() -> None:
         async with leading(world.decider("one")) as (term, task):
             await until(lambda: term.ready)
             for number in range(32):
-                world.memory.write(shard_key(number), b'{"term": "of another", "apps": []}')
+                world.memory.write(page_key(number), b'{"term": "of another", "apps": []}')
             world.load[key] = 450.0
             with pytest.raises(Deposed):
                 await task
@@ -96,4 +96,4 @@ def test_one_that_is_deposed_ends() -> None:
 
 
 def _stored(world: World, key: Key) -> int:
-    return world.memory.values[shard_key(shard_of(digest(key)))].value.count(key[3].encode())
+    return world.memory.values[page_key(shard_of(digest(key)))].value.count(key[3].encode())
