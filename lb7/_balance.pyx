@@ -187,6 +187,7 @@ cdef class Cluster:
         cdef list ready = []
         self.recheck = INFINITY
         self.full = 0
+        self.cold = None
         for server in self.servers:
             if self.limit > 0 and server.active >= self.limit:
                 self.full += 1
