@@ -156,6 +156,7 @@ cdef class Cluster:
         self._sort_out(now)
         if held and not self.hold:
             hold_no_more(self)
+        self._look_again()
         _let_go(list(known.values()))
 
     def close(self):

@@ -321,6 +321,21 @@ async def test_a_server_that_was_cold_serves_as_any_when_nothing_is_held_any_mor
 
 
 @pytest.mark.asyncio
+async def test_one_whose_pause_began_when_nobody_waited_is_tried_when_it_is_over() -> None:
+    made, log = sleeping(server(1)), list[str]()
+    made.connect_failed(made.servers[0], NOW)
+    made.change(spec(server(1, draining=True), hold=True), NOW)
+    (a,) = come(made, "a", log)
+    a.now = NOW + PAUSE
+    assert (log, made.held) == ([], 1)
+    made.change(spec(server(1), hold=True), NOW)
+    async with asyncio.timeout(30):
+        while not log:
+            await asyncio.sleep(0.01)
+    assert log == ["a1"]
+
+
+@pytest.mark.asyncio
 async def test_a_cold_server_is_not_a_sticky_clients_either() -> None:
     made = sleeping(server(1))
     made.change(spec(server(1), hold=True, sticky="s"), NOW)
