@@ -516,6 +516,20 @@ async def test_workers_that_are_to_end_hear_of_the_servers_that_their_requests_w
 
 
 @pytest.mark.asyncio
+async def test_those_who_are_held_get_an_answer_before_the_workers_end() -> None:
+    asleep = table()
+    asleep.clusters["/a:1"] = cluster_at(hold=True)
+    async with opened(ready=asleep) as workers:
+        clients = [await connect(port_of(workers)) for _ in range(10)]
+        answers = [asyncio.create_task(client.get()) for client in clients]
+        await until(lambda: workers.totals().clusters_now.get("/a:1", {}).get("held") == 10)
+        await workers.drain(6)
+        assert {status for status, _ in await asyncio.gather(*answers)} == {503}
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.asyncio
 async def test_draining_lets_requests_end() -> None:
     gate = asyncio.Event()
     async with backend(gate=gate) as port, opened(ready=table(port)) as workers:
