@@ -156,6 +156,7 @@ cdef class Cluster:
         self._sort_out(now)
         if held and not self.hold:
             hold_no_more(self)
+        self._look_again()
         _let_go(list(known.values()))
 
     def close(self):
@@ -187,6 +188,7 @@ cdef class Cluster:
         cdef list ready = []
         self.recheck = INFINITY
         self.full = 0
+        self.cold = None
         for server in self.servers:
             if self.limit > 0 and server.active >= self.limit:
                 self.full += 1

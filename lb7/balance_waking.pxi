@@ -19,7 +19,6 @@ cdef list without_cold(Cluster cluster, list ready, double now):
     cdef Server server
     cdef int warm = 0
     cluster.seen = max(cluster.seen, now)
-    cluster.cold = None
     for server in ready:
         if server.cold and server.warm_at <= now:
             server.cold = False

@@ -70,7 +70,7 @@ class Workers:
         self._totals = Totals()
         self._files = CertificateFiles(config.cert_dir)
         self._workers: dict[int, WorkerProcess] = {}
-        self._surplus: set[asyncio.Task[None]] = set()
+        self._surplus: dict[asyncio.Task[None], WorkerProcess] = {}
         self._background: list[asyncio.Task[None]] = []
         self._rebind: dict[str, None] = {}
         self._to_bind = asyncio.Event()
@@ -106,7 +106,7 @@ class Workers:
         self._wanted.apply(delta)
         self._has_table = True
         self._totals.table_changed(delta)
-        for worker in self._workers.values():
+        for worker in (*self._workers.values(), *self._surplus.values()):  # requests wait for servers in all of them
             if worker.feed is not None:
                 worker.feed.changed(encoded)
         if delta.listeners or not self._goal:
@@ -133,9 +133,10 @@ class Workers:
             if number not in self._workers:
                 self._start(number)
         for number in [number for number in self._workers if number >= count]:
-            task = asyncio.create_task(self._end_surplus(self._workers.pop(number)))
-            self._surplus.add(task)
-            task.add_done_callback(self._surplus.discard)
+            worker = self._workers.pop(number)
+            task = asyncio.create_task(self._end_surplus(worker))
+            self._surplus[task] = worker
+            task.add_done_callback(self._surplus.pop)
         self._assign()
         self._changed()
 

@@ -329,6 +329,35 @@ async def test_an_app_that_sleeps_no_more(gone: bool) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_server_that_was_cold_serves_as_any_when_nothing_is_held_any_more() -> None:
+    made, log = sleeping(server(1)), list[str]()
+    a, *_ = come(made, "abc", log)
+    assert (log, made.held) == (["a1"], 2)
+    made.change(spec(server(1), max_requests_per_server=1), NOW)
+    await quiet()
+    assert (log, made.waiting, made.held) == (["a1"], 2, 0), "they wait for room"
+    assert a.server is not None
+    made.end(a.server)
+    await quiet()
+    assert log == ["a1", "b1"]
+
+
+@pytest.mark.asyncio
+async def test_one_whose_pause_began_when_nobody_waited_is_tried_when_it_is_over() -> None:
+    made, log = sleeping(server(1)), list[str]()
+    made.connect_failed(made.servers[0], NOW)
+    made.change(spec(server(1, draining=True), hold=True), NOW)
+    (a,) = come(made, "a", log)
+    a.now = NOW + PAUSE
+    assert (log, made.held) == ([], 1)
+    made.change(spec(server(1), hold=True), NOW)
+    async with asyncio.timeout(30):
+        while not log:
+            await asyncio.sleep(0.01)
+    assert log == ["a1"]
+
+
+@pytest.mark.asyncio
 async def test_a_cold_server_is_not_a_sticky_clients_either() -> None:
     made = sleeping(server(1))
     made.change(spec(server(1), hold=True, sticky="s"), NOW)
