@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
+from lb7.autoscale.acting import Go, at_any_time
 from lb7.autoscale.changes import LOCKED_PAUSE, Change, Remove, Resize, Scale, refused
 from lb7.autoscale.marathon_peer import Peer
 from lb7.autoscale.marathon_told import ToldApp, read_accepted, read_refusal
@@ -86,13 +87,16 @@ class MarathonActor:
         self._queues: dict[str, tuple[float, dict[str, float]]] = {}
         self._queue_locks: dict[str, asyncio.Lock] = {}
 
-    async def scale(self, app: App, before: int, after: int) -> Outcome:
-        """Have `after` instances where there are `before`; which ones go is Marathon's choice."""
-        return await self._carry_out(app, Scale(app.id, before, after))
+    async def scale(
+        self, app: App, before: int, after: int, go: Go = at_any_time, started: int | None = None
+    ) -> Outcome:
+        """Have `after` instances where there are `before`; which ones go is Marathon's choice. With `started` only if
+        there are no more tasks than that."""
+        return await self._carry_out(app, Scale(app.id, before, after, started), go)
 
-    async def remove(self, app: App, before: int, victims: Sequence[str]) -> Outcome:
+    async def remove(self, app: App, before: int, victims: Sequence[str], go: Go = at_any_time) -> Outcome:
         """Kill the tasks with these ids and have so many fewer instances than `before`."""
-        return await self._carry_out(app, Remove(app.id, before, tuple(dict.fromkeys(victims))))
+        return await self._carry_out(app, Remove(app.id, before, tuple(dict.fromkeys(victims))), go)
 
     async def resize(self, app: App, cpus: float | None = None, mem: float | None = None) -> Outcome:
         """Other processors and MiB of memory for each instance, as a rolling deployment; None: as they are.
@@ -152,14 +156,14 @@ class MarathonActor:
             async with MarathonClient(self._config, bases, self._hosts, self.counters, self._auth) as client:
                 return await ask(Peer(client, bases, app.framework_id))
 
-    async def _carry_out(self, app: App, change: Change) -> Outcome:
-        """A change from beginning to end."""
+    async def _carry_out(self, app: App, change: Change, go: Go = at_any_time) -> Outcome:
+        """A change from beginning to end; `go` is asked at the last moment."""
         if app.kind != "app":
             return refused(f"{app.id} is a {app.kind}: only apps are changed")
         if not is_addressable(app.id):
             return refused(f"{app.id} can't be changed: Marathon takes the URL of such an id for something else")
         try:
-            outcome = await self._with_peer(app, lambda peer: self._ask_for(peer, app, change))
+            outcome = await self._with_peer(app, lambda peer: self._ask_for(peer, app, change, go))
         except MarathonError as error:
             if error.kind == "auth" or error.status in (401, 403):
                 return refused(str(error))
@@ -180,7 +184,7 @@ class MarathonActor:
         pause = min(RETRY_MOST, RETRY_FIRST * 2.0 ** min(failures, 10)) * self._dice.uniform(0.5, 1.0)
         return Outcome(outcome.result, outcome.text, outcome.instances, outcome.deployment, max(RETRY_FIRST, pause))
 
-    async def _ask_for(self, peer: Peer, app: App, change: Change) -> Outcome:
+    async def _ask_for(self, peer: Peer, app: App, change: Change, go: Go) -> Outcome:
         """Look, ask, and understand the answer. Raises MarathonError where nothing was done."""
         told = await peer.app(app)
         if told is None:
@@ -188,6 +192,8 @@ class MarathonActor:
         verdict = change.verdict(told)
         if verdict is not None:
             return verdict
+        if not go():
+            return Outcome("changed", "it is no longer wanted", told.instances)
         try:
             status, body = await peer.send(change.request(), self._patience)
         except MarathonError as error:

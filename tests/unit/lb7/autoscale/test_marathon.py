@@ -112,6 +112,21 @@ async def test_exactly_the_victims_are_killed() -> None:
         assert changes(marathon) == ["POST /v2/tasks/delete"]
 
 
+async def test_the_last_word_is_had_when_it_is_sent() -> None:
+    async with Marathons(WEB) as marathon:
+        acting, asked = actor_of(marathon), list[bool]()
+
+        def go() -> bool:
+            asked.append("GET /v2/apps/web" in marathon.instances.requests)
+            return False
+
+        assert (await acting.scale(entity(marathon), 3, 5, go)).result == "changed"
+        assert (await acting.remove(entity(marathon), 3, running(marathon)[:1], go)).result == "changed"
+        assert (asked, changes(marathon)) == ([True, True], [])
+        assert (await acting.scale(entity(marathon), 4, 5, go)).result == "changed"
+        assert len(asked) == 2, "nothing would be sent anyway"
+
+
 @pytest.mark.parametrize("fault", ["unanswered", "mumbled"])
 async def test_a_lost_answer_is_looked_after_and_nothing_is_sent_twice(fault: str) -> None:
     async with Marathons(WEB) as marathon:
