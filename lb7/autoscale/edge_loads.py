@@ -79,7 +79,8 @@ def read(body: bytes, app: str, into: EdgeLoads) -> None:
 
 
 def together(told: Iterable[EdgeLoads], complete: bool) -> Loads:
-    """What several edges said. A task drains where no edge says otherwise."""
+    """What several edges said. A task drains where no edge says otherwise. An edge whose check of it fails says that it is
+    down, whether it drains there or not; one that waits for it to answer first (waking) would send to it."""
     active: dict[str, int] = {}
     states: dict[str, set[str]] = {}
     for each in told:
@@ -88,4 +89,5 @@ def together(told: Iterable[EdgeLoads], complete: bool) -> Loads:
         for task, found in each.states.items():
             states.setdefault(task, set()).update(found)
     draining = frozenset(task for task, found in states.items() if found == {"draining"})
-    return Loads(active, draining, complete)
+    down = frozenset(task for task, found in states.items() if "down" in found <= {"draining", "down"})
+    return Loads(active, draining, complete, down)

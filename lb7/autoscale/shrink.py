@@ -242,7 +242,10 @@ def _busy(loads: Loads, chosen: Iterable[str]) -> int:
 
 def _noticed(loads: Loads, chosen: Iterable[str], idle: frozenset[str], settled: bool) -> bool:
     """Whether no edge sends the victims anything new: each says so, or had time to hear and has no such server, or one
-    of a task that does not serve (which edges may tell as down, whether it drains or not)."""
+    that is down or of a task that does not serve (which edges tell as down, whether it drains or not)."""
     if not loads.complete:
         return False
-    return all(name in loads.draining or (settled and (name not in loads.active or name in idle)) for name in chosen)
+    heard = loads.draining
+    if settled:
+        heard |= {name for name in chosen if name not in loads.active or name in idle or name in loads.down}
+    return heard.issuperset(chosen)

@@ -37,6 +37,7 @@ class Edges:
         self.complete = complete
         self.deaf = deaf
         self.marked: frozenset[str] = frozenset()
+        self.down: frozenset[str] = frozenset()
         self.waiting = 0
         self.looks = 0
 
@@ -55,7 +56,7 @@ class Edges:
     async def loads(self, app: ScaledApp) -> Loads:
         self.looks += 1
         await asyncio.sleep(0)
-        return Loads(dict(self.active), frozenset() if self.deaf else self.marked, self.complete)
+        return Loads(dict(self.active), frozenset() if self.deaf else self.marked, self.complete, self.down)
 
 
 class Marks:
@@ -198,6 +199,16 @@ async def test_a_task_that_does_not_serve_is_not_waited_for_though_an_edge_calls
     web = msgspec.structs.replace(scaled("b"), tasks=(broken, *scaled("b").tasks))
     assert (await shrinking(actor, edges, Marks(edges)).run(web, 2, 1, always, always)).result == "done"
     assert actor.asked == [("remove", 2, "a")]
+
+
+async def test_a_task_that_is_down_for_edges_alone_is_not_waited_for_once_they_had_time_to_hear() -> None:
+    edges = Edges({"a": 0, "b": 0}, deaf=True)
+    edges.down = frozenset("b")
+    actor = Actor()
+    web = scaled(*"ab")
+    await not_yet(shrinking(actor, edges, Marks(edges), settle=LONG).run(web, 2, 1, always, always), edges)
+    assert (await shrinking(actor, edges, Marks(edges)).run(web, 2, 1, always, always)).result == "done"
+    assert actor.asked == [("remove", 2, "b")]
 
 
 async def test_instances_that_were_never_started_go_first() -> None:
