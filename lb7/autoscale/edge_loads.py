@@ -79,8 +79,8 @@ def read(body: bytes, app: str, into: EdgeLoads) -> None:
 
 
 def together(told: Iterable[EdgeLoads], complete: bool) -> Loads:
-    """What several edges said. A task drains where no edge says otherwise. An edge whose check of it fails says that it is
-    down, whether it drains there or not; one that waits for it to answer first (waking) would send to it."""
+    """What several edges said. A task drains where no edge says otherwise. An edge whose check of it fails says that it
+    is down, whether it drains there or not; one that waits for it to answer first (waking) would send to it."""
     active: dict[str, int] = {}
     states: dict[str, set[str]] = {}
     for each in told:
