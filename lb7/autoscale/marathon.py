@@ -36,7 +36,7 @@ LOOKS = (0.2, 1.0, 3.0)
 """Seconds before each look at an app after a change without an answer."""
 
 PARALLEL = 8
-"""Changes under way at one Marathon; more wait."""
+"""Changes under way at one Marathon; more wait. Those that wake an app are counted apart."""
 
 RETRY_FIRST, RETRY_MOST = 1.0, 60.0
 """Seconds until the next try after the first and after many failures."""
@@ -81,7 +81,7 @@ class MarathonActor:
         self._looks = tuple(looks)
         self._dice = dice or random.Random()
         self._complain = Complaints(log)
-        self._gates: dict[str, asyncio.Semaphore] = {}
+        self._gates: dict[tuple[str, bool], asyncio.Semaphore] = {}
         self._failures: OrderedDict[Key, int] = OrderedDict()
         self._versions: OrderedDict[str, str] = OrderedDict()
         self._queues: dict[str, tuple[float, dict[str, float]]] = {}
@@ -92,7 +92,7 @@ class MarathonActor:
     ) -> Outcome:
         """Have `after` instances where there are `before`; which ones go is Marathon's choice. With `started` only if
         there are no more tasks than that."""
-        return await self._carry_out(app, Scale(app.id, before, after, started), go)
+        return await self._carry_out(app, Scale(app.id, before, after, started), go, wakes=not before)
 
     async def remove(self, app: App, before: int, victims: Sequence[str], go: Go = at_any_time) -> Outcome:
         """Kill the tasks with these ids and have so many fewer instances than `before`."""
@@ -142,7 +142,7 @@ class MarathonActor:
             return False
         return all(task >= told.configured_at for task in told.tasks.values())
 
-    async def _with_peer(self, app: App, ask: Callable[[Peer], Awaitable[_T]]) -> _T:
+    async def _with_peer(self, app: App, ask: Callable[[Peer], Awaitable[_T]], *, wakes: bool = False) -> _T:
         """Ask the app's Marathon something. Raises MarathonError, and OSError for files that can't be read."""
         bases = []
         for url in self._urls(app.framework_id):
@@ -152,18 +152,18 @@ class MarathonActor:
                 self._complain(f"a Marathon's URL is not used framework={app.framework_id}: {error}")
         if not bases:
             raise MarathonError("connect", f"no URL of the Marathon {app.framework_id!r} is known", unsent=True)
-        async with self._gates.setdefault(app.framework_id, asyncio.Semaphore(PARALLEL)):
+        async with self._gates.setdefault((app.framework_id, wakes), asyncio.Semaphore(PARALLEL)):
             async with MarathonClient(self._config, bases, self._hosts, self.counters, self._auth) as client:
                 return await ask(Peer(client, bases, app.framework_id))
 
-    async def _carry_out(self, app: App, change: Change, go: Go = at_any_time) -> Outcome:
+    async def _carry_out(self, app: App, change: Change, go: Go = at_any_time, *, wakes: bool = False) -> Outcome:
         """A change from beginning to end; `go` is asked at the last moment."""
         if app.kind != "app":
             return refused(f"{app.id} is a {app.kind}: only apps are changed")
         if not is_addressable(app.id):
             return refused(f"{app.id} can't be changed: Marathon takes the URL of such an id for something else")
         try:
-            outcome = await self._with_peer(app, lambda peer: self._ask_for(peer, app, change, go))
+            outcome = await self._with_peer(app, lambda peer: self._ask_for(peer, app, change, go), wakes=wakes)
         except MarathonError as error:
             if error.kind == "auth" or error.status in (401, 403):
                 return refused(str(error))
