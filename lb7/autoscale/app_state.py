@@ -191,7 +191,8 @@ class AppState:
         after = change.after
         if outcome.result == "done":
             after = after if outcome.instances is None else outcome.instances
-            self.history = self.history.scaled(change.before, after, wall)
+            if change.was_asked:  # else it was so already: counted when it was done, or another's
+                self.history = self.history.scaled(change.before, after, wall)
             self._assumed = _Assumed(after, change.before, now + LAG, now + LAG_LOCK)
         elif outcome.result == "changed" and outcome.instances is not None:
             self._assumed = _Assumed(outcome.instances, change.before, now + LAG, now)
