@@ -91,7 +91,8 @@ class Progress(msgspec.Struct, frozen=True):
 
 @dataclass
 class _Shrinking:
-    """One app that is being shrunk; `until` when its drain ends, `sent` once Marathon was asked to kill `chosen`."""
+    """One app that is being shrunk; `until` when its drain ends, `last` up to when (by the loop's clock,
+    which nobody sets) Marathon may be asked to kill `chosen`, `sent` once it was."""
 
     app: ScaledApp
     chosen: tuple[str, ...]
@@ -100,6 +101,7 @@ class _Shrinking:
     still: Callable[[], bool]
     go: Go
     until: float = 0.0
+    last: float = 0.0
     sent: bool = False
 
 
@@ -172,6 +174,7 @@ class Shrink:
         """Drain the victims and have them killed; where that surely did not happen the marks are taken back. Raises
         _Called, CoordinatorLost."""
         it.until = self._clock() + self.drain_timeout
+        it.last = asyncio.get_running_loop().time() + self.drain_timeout + MARGIN - LEAST_LEFT
         self._progress[it.app.key] = Progress("draining", len(it.chosen), 0, it.until)
         try:
             await self._drain(it)
@@ -213,7 +216,7 @@ class Shrink:
     def _may_send(self, it: _Shrinking) -> bool:
         """Whether the victims may be killed now. From then on it can't be taken back. Raises _Called."""
         self._check(it)
-        if self._clock() > it.until + MARGIN - LEAST_LEFT:
+        if asyncio.get_running_loop().time() > it.last:
             raise _Called("Marathon took so long that tasks would get requests again before they are killed")
         if not it.go():
             return False

@@ -297,12 +297,14 @@ async def test_who_may_not_act_any_more_kills_nobody() -> None:
     assert (outcome.result, actor.asked, marks.log[-1]) == ("changed", [], ("clear", ()))
 
 
-async def test_nobody_is_killed_whose_mark_is_about_to_end() -> None:
-    edges, now = Edges({"a": 0, "b": 0}), [1000.0]
-    marks, actor = Marks(edges), Actor()
-    shrink = Shrink(actor, edges, marks, 5.0, poll=0.005, settle=0.0, clock=lambda: now[0])
-    work = await waiting(edges, actor, shrink.run(scaled(*"ab"), 2, 1, always, always))
-    now[0] = marks.until - 10.0
+async def test_nobody_is_killed_whose_mark_is_about_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lb7.autoscale.shrink.MARGIN", 0.2)
+    monkeypatch.setattr("lb7.autoscale.shrink.LEAST_LEFT", 0.2)
+    edges = Edges({"a": 0, "b": 0})
+    actor = Actor()
+    work = await waiting(
+        edges, actor, shrinking(actor, edges, Marks(edges), 0.01).run(scaled(*"ab"), 2, 1, always, always)
+    )
     assert actor.waits is not None
     actor.waits.set()
     outcome = await work
