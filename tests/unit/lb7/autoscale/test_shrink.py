@@ -90,9 +90,11 @@ class Actor:
         self.result = result
         self.called: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.waits: asyncio.Event | None = None
+        self.reached = False
 
     async def before_sending(self) -> None:
         if self.waits is not None:
+            self.reached = True
             await self.waits.wait()
 
     async def scale(self, app: App, before: int, after: int, go: Go, started: int | None) -> Outcome:
@@ -253,13 +255,11 @@ async def test_requests_that_wait_keep_an_app_from_going_to_sleep() -> None:
     assert (await shrinking(actor, edges, marks).run(scaled(*"ab"), 2, 1, always, always)).result == "done"
 
 
-async def waiting(edges: Edges, actor: Actor, work: Coroutine[Any, Any, Outcome]) -> asyncio.Task[Outcome]:
+async def waiting(actor: Actor, work: Coroutine[Any, Any, Outcome]) -> asyncio.Task[Outcome]:
     """Shrinking up to where Marathon is to be asked, which it is not yet."""
     actor.waits = asyncio.Event()
     task = asyncio.create_task(work)
-    await until(lambda: edges.looks >= 2)
-    await asyncio.sleep(0.02)
-    assert not task.done()
+    await until(lambda: actor.reached)
     return task
 
 
@@ -267,7 +267,7 @@ async def test_what_is_no_longer_wanted_while_marathon_lets_itself_be_waited_for
     edges, wanted = Edges({"a": 0, "b": 0}), [True]
     marks, actor = Marks(edges), Actor()
     shrink = shrinking(actor, edges, marks)
-    work = await waiting(edges, actor, shrink.run(scaled(*"ab"), 2, 1, lambda: wanted[0], always))
+    work = await waiting(actor, shrink.run(scaled(*"ab"), 2, 1, lambda: wanted[0], always))
     progress = shrink.progress(WEB.key)
     assert progress is not None
     assert progress.state == "draining", "it can still be given up"
@@ -282,7 +282,7 @@ async def test_what_is_no_longer_wanted_while_marathon_lets_itself_be_waited_for
 async def test_requests_that_come_while_marathon_is_waited_for_keep_the_last_task() -> None:
     edges = Edges({"a": 0})
     marks, actor = Marks(edges), Actor()
-    work = await waiting(edges, actor, shrinking(actor, edges, marks).run(scaled("a"), 1, 0, always, always))
+    work = await waiting(actor, shrinking(actor, edges, marks).run(scaled("a"), 1, 0, always, always))
     edges.waiting = 1
     assert actor.waits is not None
     actor.waits.set()
@@ -302,9 +302,9 @@ async def test_nobody_is_killed_whose_mark_is_about_to_end(monkeypatch: pytest.M
     monkeypatch.setattr("lb7.autoscale.shrink.LEAST_LEFT", 0.2)
     edges = Edges({"a": 0, "b": 0})
     actor = Actor()
-    work = await waiting(
-        edges, actor, shrinking(actor, edges, Marks(edges), 0.01).run(scaled(*"ab"), 2, 1, always, always)
-    )
+    shrink = shrinking(actor, edges, Marks(edges), 0.01)
+    work = await waiting(actor, shrink.run(scaled(*"ab"), 2, 1, always, always))
+    await asyncio.sleep(0.02)
     assert actor.waits is not None
     actor.waits.set()
     outcome = await work
@@ -315,7 +315,7 @@ async def test_nobody_is_killed_whose_mark_is_about_to_end(monkeypatch: pytest.M
 async def test_cancelled_while_marathon_is_waited_for_nothing_is_killed_and_no_mark_is_left() -> None:
     edges = Edges({"a": 0, "b": 0})
     marks, actor = Marks(edges), Actor()
-    work = await waiting(edges, actor, shrinking(actor, edges, marks).run(scaled(*"ab"), 2, 1, always, always))
+    work = await waiting(actor, shrinking(actor, edges, marks).run(scaled(*"ab"), 2, 1, always, always))
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
     assert (actor.asked, marks.log[-1]) == ([], ("clear", ()))
