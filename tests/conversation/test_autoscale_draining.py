@@ -4,54 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
 
 from agent.draining import PREFIX, Drains
-from lb7.autoscale.acting import Go
-from lb7.autoscale.outcome import Outcome
 from lb7.autoscale.policy import Direction, Metric, Policy
-from lb7.autoscale.provider import Loads
-from lb7.autoscale.scaled_app import ScaledApp
-from lb7.autoscale.shrink import Shrink
 from mesos_dns.coordinate import CoordinatorLost
 from mesos_dns.model import App, Key
-from tests.fakes.scaling import EPOCH, Decider, Hands, World, running, steps, until
+from tests.fakes.scaling import Decider, World, running, steps, until
+from tests.fakes.scaling_drains import marking
 from tests.fakes.virtual_time import run
 
 POLICY = Policy(min=1, max=20, metrics=(Metric(kind="rps", target=100),), down=Direction(window=10.0))
 
 
-class Remover:
-    """Has tasks of a world killed."""
-
-    def __init__(self, hands: Hands) -> None:
-        self._hands = hands
-
-    async def scale(self, app: App, before: int, after: int, go: Go, started: int | None) -> Outcome:
-        """By number."""
-        return await self._hands.scale(app, before, after, go)
-
-    async def remove(self, app: App, before: int, victims: Sequence[str], go: Go) -> Outcome:
-        """By name."""
-        return await self._hands.scale(app, before, before - len(victims), go)
-
-
 def draining(world: World, name: str) -> Decider:
-    """One that really marks tasks, whose requests take for ever."""
-    decider = world.decider(name)
-
-    async def loads(app: ScaledApp) -> Loads:
-        return Loads({task.id: 1 for task in app.tasks}, complete=True)
-
-    decider.edges.loads = loads  # type: ignore[method-assign]
-    decider.scaler.around.shrink = Shrink(
-        Remover(decider.hands),
-        decider.edges,
-        Drains(decider.coordinator),
-        300.0,
-        clock=lambda: EPOCH + asyncio.get_running_loop().time(),
-    )
-    return decider
+    """One that really marks tasks."""
+    return marking(world.decider(name))
 
 
 def kill(decider: Decider) -> None:
