@@ -78,11 +78,8 @@ class Carrier:
     def give_up(self, state: AppState, why: str) -> None:
         """Leave the app as it is, if its tasks still drain."""
         change = state.change
-        if change is None or not change.drains or change.given_up or change.task is None:
+        if change is None or not change.drains or change.given_up or change.was_asked or change.task is None:
             return
-        progress = self._shrink.progress(state.key)
-        if progress is not None and progress.state == "sent":
-            return  # too late
         change.given_up = True
         change.task.cancel()
         log.info("given up app=%s framework=%s %d → %d: %s", *_named(state), change.before, change.after, why)

@@ -146,7 +146,8 @@ class Term:
     def is_changing(self, key: Key) -> bool:
         """Whether Marathon is being asked for a change of this app that can't be given up."""
         state = self.states.get(key)
-        return state is not None and state.change is not None and not state.change.drains
+        change = state.change if state is not None else None
+        return change is not None and (change.was_asked or not change.drains)
 
     # --- the round -----------------------------------------------------------------------------------
 

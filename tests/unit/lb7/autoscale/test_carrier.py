@@ -187,6 +187,25 @@ def test_they_end_where_they_are() -> None:
     run(main())
 
 
+def test_instances_that_were_never_started_are_not_given_up_once_they_were_asked_for() -> None:
+    class Unstarted(Hands):
+        async def run(self, app: ScaledApp, before: int, after: int, still: Callable[[], bool], go: Go) -> Outcome:
+            return await self.scale(app.app, before, after, go)
+
+    async def main() -> None:
+        it = Bench(6)
+        it.world.think = 5.0
+        it.carrier = it.carrier_with(Unstarted(it.world, "one"))
+        await it.store.take_over()
+        it.begin(6, 2)
+        await until(lambda: it.world.asked)
+        it.carrier.give_up(it.state, "more load")
+        await until(lambda: it.ended)
+        assert (it.results, it.state.intent) == (Counter(done=1), None)
+
+    run(main())
+
+
 def test_one_that_puts_things_in_order_is_not_cut_off_when_leading_ends() -> None:
     class Slow(Hands):
         async def run(self, app: ScaledApp, before: int, after: int, still: Callable[[], bool], go: Go) -> Outcome:
