@@ -183,7 +183,7 @@ class Shrink:
             if not it.sent:
                 await self._clear(it)
             raise
-        if outcome.result not in ("done", "uncertain"):
+        if not it.sent or outcome.result not in ("done", "uncertain"):
             await self._clear(it)
         return outcome
 

@@ -91,6 +91,7 @@ class Actor:
         self.called: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.waits: asyncio.Event | None = None
         self.reached = False
+        self.has_nothing_to_do = False
 
     async def before_sending(self) -> None:
         if self.waits is not None:
@@ -104,6 +105,8 @@ class Actor:
 
     async def remove(self, app: App, before: int, victims: Sequence[str], go: Go) -> Outcome:
         await self.before_sending()
+        if self.has_nothing_to_do:
+            return Outcome("done", "there are so many already")
         if not go():
             return Outcome("changed", "no longer wanted")
         self.asked.append(("remove", before, *victims))
@@ -400,6 +403,15 @@ async def test_marks_are_taken_back_when_nobody_is_killed(outcome: Outcome, clea
     marks = Marks(edges)
     assert await shrinking(Actor(outcome), edges, marks).run(scaled(*"ab"), 2, 1, always, always) == outcome
     assert (marks.log[-1] == ("clear", ())) == cleared
+
+
+async def test_marks_are_taken_back_when_there_were_so_few_already() -> None:
+    """Somebody else has had others killed."""
+    edges = Edges({"a": 0, "b": 0})
+    marks, actor = Marks(edges), Actor()
+    actor.has_nothing_to_do = True
+    assert (await shrinking(actor, edges, marks).run(scaled(*"ab"), 2, 1, always, always)).result == "done"
+    assert marks.log[-1] == ("clear", ())
 
 
 async def test_without_the_coordinator_nobody_is_killed() -> None:
