@@ -194,6 +194,7 @@ class Shrink:
         idle = frozenset(task.id for task in it.app.tasks if not task.ready)
         self._check(it)
         await self._drains.set(it.app.app, it.chosen, it.until + MARGIN)
+        self._left.discard(it.app.key)  # these were set in their place
         began = loop.time()
         while True:
             loads = await self._demand.loads(it.app)

@@ -341,6 +341,22 @@ async def test_marks_that_could_not_be_taken_back_are_known_and_can_be_released(
     assert (shrink.has_left(WEB.key), marks.log[-1]) == (False, ("clear", ()))
 
 
+async def test_marks_that_were_left_are_no_more_where_others_are_set() -> None:
+    edges = Edges({"a": 1, "b": 1})
+    marks = Marks(edges)
+    shrink = shrinking(Actor(), edges, marks)
+    for _ in range(2):
+        work = asyncio.create_task(shrink.run(scaled(*"ab"), 2, 1, always, always))
+        looks = edges.looks
+        await until(lambda looks=looks: edges.marked and edges.looks > looks + 3)  # type: ignore[misc]
+        known = shrink.has_left(WEB.key)
+        marks.lost = True
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        assert (known, shrink.has_left(WEB.key)) == (False, True)
+        marks.lost = False
+
+
 async def test_on_a_simulated_marathon_no_task_goes_in_place_of_one_that_was_thought_not_to_be_there() -> None:
     async with Marathons(app("/web", 3)) as marathon:
         tasks = running(marathon)
