@@ -225,7 +225,8 @@ class Workers:
         return sum(worker.replaced for worker in self._workers.values())
 
     async def servers(self, clusters: Sequence[str]) -> dict[str, list[dict[str, str | int | float]]]:
-        """How the servers of clusters are, as the workers see them; what a worker that hangs knows is left out."""
+        """How the servers of clusters are, as the workers see them; what one knows that hangs, or that ends when its
+        connections have, is left out, and then `whole` of each is 0."""
         number, event = next(self._questions), asyncio.Event()
         answers: list[Told] = []
         asked = [worker.feed for worker in self._workers.values() if worker.feed is not None and worker.serves]
@@ -240,7 +241,11 @@ class Workers:
                         event.clear()
         finally:
             del self._answers[number]
-        return servers_together(answer.servers for answer in answers)
+        carrying = sum(worker.feed is not None and worker.version >= 0 for worker in self._workers.values())
+        found = servers_together(answer.servers for answer in answers)
+        for server in itertools.chain.from_iterable(found.values()):
+            server["whole"] = int(len(answers) == carrying and not self._surplus)
+        return found
 
     # --- what workers say ---
 

@@ -106,6 +106,22 @@ async def test_counters_are_totals_of_all_workers() -> None:
         servers = await workers.servers(["/a:1", "/unknown:1"])
         assert [(server["id"], server["requests"]) for server in servers["/a:1"]] == [(f"127.0.0.1:{port}", 20)]
         assert set(servers) == {"/a:1"}
+        assert servers["/a:1"][0]["whole"] == 1
+
+
+@pytest.mark.asyncio
+async def test_it_is_told_where_one_does_not_say_what_its_servers_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lb7.workers.ANSWERS", 0.3)
+    async with backend() as port, opened(ready=table(port)) as workers:
+        before = pids(workers)
+        os.kill(before[0], signal.SIGSTOP)
+        try:
+            servers = await workers.servers(["/a:1"])
+        finally:
+            os.kill(before[0], signal.SIGCONT)
+        assert [server["whole"] for server in servers["/a:1"]] == [0]
+        await until(lambda: workers.ready)
+        assert (await workers.servers(["/a:1"]))["/a:1"][0]["whole"] == 1
 
 
 @pytest.mark.asyncio
