@@ -25,6 +25,9 @@ LOOK_EVERY = 5.0
 AGAIN = 1.0
 """Seconds, times a random part, before it is tried again."""
 
+PATIENCE = 5.0
+"""Seconds in which it may fail before that is worth a warning: a connection takes a moment to be there."""
+
 
 class EdgeRegistration:
     """See the module: `run` until cancelled. `identity` is one segment of a key; `url` tells where others reach the
@@ -34,6 +37,7 @@ class EdgeRegistration:
         self._coordinator, self._url = coordinator, url
         self._key = f"{PREFIX}/{identity}"
         self._complaint = ""
+        self._since: float | None = None
 
     def __repr__(self) -> str:
         return f"<EdgeRegistration {self._key}>"
@@ -44,11 +48,15 @@ class EdgeRegistration:
             try:
                 await self._hold()
             except (CoordinatorLost, VersionConflict, ValueError) as error:
-                text = str(error) or type(error).__name__
-                if text != self._complaint:
-                    self._complaint = text
-                    log.warning("this edge could not tell where it is key=%s error=%s", self._key, text)
+                self._failed(str(error) or type(error).__name__)
             await asyncio.sleep(AGAIN * random.uniform(0.5, 1.0))
+
+    def _failed(self, text: str) -> None:
+        now = asyncio.get_running_loop().time()
+        self._since = now if self._since is None else self._since
+        if text != self._complaint and now - self._since >= PATIENCE:
+            self._complaint = text
+            log.warning("this edge could not tell where it is key=%s error=%s", self._key, text)
 
     async def _hold(self) -> None:
         """Hold it until another URL is to be told. Raises CoordinatorLost, VersionConflict,
@@ -56,7 +64,7 @@ class EdgeRegistration:
         url = self._url()
         async with self._coordinator.register(self._key, msgspec.json.encode(EdgeEntry(url))):
             log.info("this edge tells where it is key=%s url=%s", self._key, url)
-            self._complaint = ""
+            self._complaint, self._since = "", None
             while True:
                 await asyncio.sleep(LOOK_EVERY)
                 if self._url() != url:

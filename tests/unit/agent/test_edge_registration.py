@@ -109,6 +109,7 @@ async def until(holds: Callable[[], object]) -> None:
 async def test_it_is_held_as_long_as_it_runs(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(edge_registration, "LOOK_EVERY", 0.01)
     monkeypatch.setattr(edge_registration, "AGAIN", 0.01)
+    monkeypatch.setattr(edge_registration, "PATIENCE", 0.0)
     memory, urls = Memory(), ["http://a:1"]
     memory.lost = True
     running = asyncio.create_task(EdgeRegistration(memory.client(), "e1", lambda: urls[0]).run())
@@ -122,6 +123,28 @@ async def test_it_is_held_as_long_as_it_runs(monkeypatch: pytest.MonkeyPatch, ca
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert memory.values == {}
+
+
+@pytest.mark.asyncio
+async def test_a_coordinator_that_is_there_in_a_moment_is_no_trouble(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(edge_registration, "AGAIN", 0.01)
+    memory, tries = Memory(), 0
+
+    def url() -> str:
+        nonlocal tries
+        tries += 1
+        return "http://a:1"
+
+    memory.lost = True
+    running = asyncio.create_task(EdgeRegistration(memory.client(), "e1", url).run())
+    await until(lambda: tries > 3)
+    memory.lost = False
+    await until(lambda: "edges/e1" in memory.values)
+    assert not caplog.records
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.mark.asyncio
