@@ -95,6 +95,10 @@ class Autoscaling:
         """For `[admin]`; None where nobody decides here."""
         return self.scaler
 
+    async def status(self) -> dict[str, Any] | None:
+        """For people; None where nobody decides here."""
+        return await self.scaler.status() if self.scaler is not None else None
+
     async def metrics(self) -> list[Metric]:
         """Those of scaling; none where nobody decides here."""
         return await AutoscaleMetrics(lambda: self.scaler).collect()

@@ -74,6 +74,7 @@ async def test_an_edge_says_where_it_is_while_it_runs() -> None:
         assert msgspec.json.decode(memory.values[f"{PREFIX}/one"].value)["url"] == "http://127.0.0.1:8123"
         assert scaling.autoscale() is None
         assert await scaling.metrics() == []
+        assert await scaling.status() is None
     assert f"{PREFIX}/one" not in memory.values
 
 
@@ -109,6 +110,9 @@ async def test_an_app_is_brought_to_its_bounds_and_that_is_told(named: bool) -> 
                 while not (shown := (await told.shown("/web")).apps) or shown[0].action is None:
                     await asyncio.sleep(0.02)
             assert (shown[0].action.before, shown[0].action.after) == (1, 3)
+            status = await scaling.status()
+            assert status is not None
+            assert (status["leading"], status["decider"], status["apps"]) == (True, "one", 1)
             names = {metric.name for metric in await scaling.metrics()}
             assert "pharos_autoscale_leading" in names
         assert scaling.autoscale() is None
