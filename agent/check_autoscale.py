@@ -59,6 +59,9 @@ def advice(config: Config) -> Iterator[Problem]:
         yield Problem("autoscale", "says here only which apps may sleep: without [marathon] nothing is scaled")
     elif config.zookeeper is None:
         yield Problem("autoscale", "without [zookeeper] this process alone decides: no other may have [autoscale]")
+    if config.marathon is not None and config.zookeeper is None and config.relay is not None:
+        text = "with [relay] and without [zookeeper] no edge hears which tasks are about to go, and requests may fail"
+        yield Problem("autoscale", text)
     if not section.labels and not section.apps:
         yield Problem("autoscale.labels", "is off and there are no policies in autoscale.apps: no app is scaled")
     if not section.tls_verify:

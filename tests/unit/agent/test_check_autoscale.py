@@ -136,6 +136,10 @@ def test_what_a_process_can_do_with_it() -> None:
     (one,) = advice(MARATHON + "[autoscale]")
     assert one == "autoscale: without [zookeeper] this process alone decides: no other may have [autoscale]"
     assert advice(MARATHON + ZOOKEEPER + "[autoscale]") == []
+    relay = "[relay]\nservers = ['http://s:8123']\n"
+    assert advice(MARATHON + ZOOKEEPER + relay + "[autoscale]") == []
+    _, unheard = advice(MARATHON + relay + "[autoscale]")
+    assert unheard.startswith("autoscale: with [relay] and without [zookeeper] no edge hears")
 
 
 @pytest.mark.parametrize(
