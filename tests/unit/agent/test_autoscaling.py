@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import pytest
 
+from agent import autoscaling
 from agent.autoscaling import Autoscaling, coordinates, decides
 from agent.config import load_text
+from agent.edge_registration import EdgeRegistration
 from agent.sections import Config
 from lb7.autoscale.known_edges import PREFIX
 from mesos_dns.catalog import Catalog
@@ -76,6 +78,24 @@ async def test_an_edge_says_where_it_is_while_it_runs() -> None:
         assert await scaling.metrics() == []
         assert await scaling.status() is None
     assert f"{PREFIX}/one" not in memory.values
+
+
+@pytest.mark.asyncio
+async def test_a_part_that_fails_goes_on_and_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(autoscaling, "AGAIN", 0.0)
+    tries = 0
+
+    async def fail(self: EdgeRegistration) -> None:
+        nonlocal tries
+        tries += 1
+        raise RuntimeError("first" if tries < 5 else "second")
+
+    monkeypatch.setattr(EdgeRegistration, "run", fail)
+    async with opened(edge(), f'[l7]\n{RELAY}[api]\nlisten = ["127.0.0.1:8123"]\n', Memory()):
+        await until(lambda: tries > 10)
+    assert [record.levelname for record in caplog.records] == ["CRITICAL", "CRITICAL"]
 
 
 @pytest.mark.asyncio
