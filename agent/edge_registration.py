@@ -103,12 +103,17 @@ def problems(config: Config) -> Iterator[Problem]:
 
 
 def advice(config: Config) -> Iterator[Problem]:
-    """An edge whose decider, elsewhere, could not reach it."""
-    if config.l7 is None or config.zookeeper is None:
+    """An edge that who decides, elsewhere or here, could not ask."""
+    decided_here = config.autoscale if config.marathon is not None else None
+    if config.l7 is None or (config.zookeeper is None and decided_here is None):
         return
     if config.api is None:
         if config.autoscale is not None:
             yield Problem("api", "is off: nobody hears what this edge carries, and apps are not scaled by it")
+        return
+    if decided_here is not None and config.api.token_file and not decided_here.token_file:
+        yield Problem("autoscale.token_file", "is not set, and the [api] of this process' own edge wants a token")
+    if config.zookeeper is None:
         return
     url = advertised(config) or ""
     host = url.partition("://")[2]

@@ -99,6 +99,20 @@ def test_who_says_what_others_can_not_reach_is_advised() -> None:
     assert line.startswith("api: is off")
 
 
+def test_a_process_that_can_not_ask_its_own_edge_is_advised() -> None:
+    def advice(text: str) -> list[str]:
+        found = map(str, checks.advice(load_text(f"[marathon]\nurls = ['http://m:8080']\n[l7]\n{text}", "f")))
+        return [line for line in found if line.startswith(("api", "autoscale.token_file"))]
+
+    (off,) = advice("[autoscale]\n")
+    assert off.startswith("api: is off")
+    (token,) = advice("[autoscale]\n[api]\ntoken_file = '/t'\n")
+    assert token.startswith("autoscale.token_file: is not set")
+    assert advice("[autoscale]\ntoken_file = '/t'\n[api]\ntoken_file = '/t'\n") == []
+    assert advice("[autoscale]\n[api]\n") == []
+    assert advice("") == []
+
+
 async def until(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(60):
         while not holds():
