@@ -52,6 +52,9 @@ SECTIONS = frozenset({"autoscale", "marathon", "mesos", "zookeeper", "relay", "l
 AGAIN = 1.0
 """Seconds until a part that failed is started again."""
 
+SAID_AGAIN = 300.0
+"""Seconds until the same failure is told again."""
+
 KNOWN = 0.2
 """Seconds between two looks whether it is known which apps there are."""
 
@@ -94,6 +97,10 @@ class Autoscaling:
     def autoscale(self) -> Autoscale | None:
         """For `[admin]`; None where nobody decides here."""
         return self.scaler
+
+    async def status(self) -> dict[str, Any] | None:
+        """For people; None where nobody decides here."""
+        return await self.scaler.status() if self.scaler is not None else None
 
     async def metrics(self) -> list[Metric]:
         """Those of scaling; none where nobody decides here."""
@@ -187,10 +194,13 @@ class Autoscaling:
 
 
 async def _keep_alive(name: str, work: Callable[[], Any]) -> None:
-    """Have it go on after a fault of ours."""
+    """Have it go on after a fault of ours, which is told once in a while."""
+    loop, said, told_at = asyncio.get_running_loop(), "", 0.0
     while True:
         try:
             await work()
-        except Exception:
-            log.critical("a part of scaling failed part=%s", name, exc_info=True)
+        except Exception as error:
+            if repr(error) != said or loop.time() - told_at >= SAID_AGAIN:
+                said, told_at = repr(error), loop.time()
+                log.critical("a part of scaling failed part=%s", name, exc_info=True)
         await asyncio.sleep(AGAIN)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from agent.check_values import pair_problems, unreadable, url_problem
 from agent.sections import Config
 from lb7.autoscale.config import AutoscaleConfig
+from lb7.autoscale.hook_urls import read_prefix, read_url
 from lb7.autoscale.policy import Policy
 from mesos_dns.config import Duration
 from mesos_dns.toml_tables import Problem, quoted, shown
@@ -58,6 +59,9 @@ def advice(config: Config) -> Iterator[Problem]:
         yield Problem("autoscale", "says here only which apps may sleep: without [marathon] nothing is scaled")
     elif config.zookeeper is None:
         yield Problem("autoscale", "without [zookeeper] this process alone decides: no other may have [autoscale]")
+    if config.marathon is not None and config.zookeeper is None and config.relay is not None:
+        text = "with [relay] and without [zookeeper] no edge hears which tasks are about to go, and requests may fail"
+        yield Problem("autoscale", text)
     if not section.labels and not section.apps:
         yield Problem("autoscale.labels", "is off and there are no policies in autoscale.apps: no app is scaled")
     if not section.tls_verify:
@@ -87,7 +91,15 @@ def _hooks(path: str, text: str) -> Iterator[Problem]:
     found = list(url_problem(path, text, expected, "hooks get none"))
     if not found and text.count("/") < 3:
         found.append(Problem(path, f"{expected}, got {shown(text)}"))
-    yield from found
+    yield from found or _read_by(read_prefix, path, text)
+
+
+def _read_by(read: Callable[[str], object], path: str, text: str) -> Iterator[Problem]:
+    """What makes a URL one that is never asked."""
+    try:
+        read(text)
+    except ValueError as error:
+        yield Problem(path, str(error))
 
 
 def _policy(app: str, policy: Policy, section: AutoscaleConfig) -> Iterator[Problem]:
@@ -100,4 +112,5 @@ def _policy(app: str, policy: Policy, section: AutoscaleConfig) -> Iterator[Prob
             yield Problem(here, "kind prometheus needs a server: set autoscale.prometheus")
         if metric.kind == "hook":
             expected = "expected http(s)://HOST[:PORT]/PATH"
-            yield from url_problem(f"{here}.url", metric.url, expected, "hooks get none", query=True)
+            found = list(url_problem(f"{here}.url", metric.url, expected, "hooks get none", query=True))
+            yield from found or _read_by(read_url, f"{here}.url", metric.url)

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from agent.client import BadAnswer, BadOption, Client, ClientError, Unreachable
 from agent.commands_ask import access
-from agent.scale_page import listed, page
+from agent.scale_page import is_scaled, listed, page
 from agent.table import safe
 
 POLL_SECONDS = 1.0
@@ -87,7 +87,7 @@ def _shown(args: argparse.Namespace, client: Client, app: str) -> int:
     if app and not apps:
         print(f"{app!r} is not scaled", file=sys.stderr)
         return 1
-    return 0
+    return 1 if app and not any(map(is_scaled, apps)) else 0
 
 
 # --- changing -------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ LOOK_EVERY = 5.0
 AGAIN = 1.0
 """Seconds, times a random part, before it is tried again."""
 
+PATIENCE = 5.0
+"""Seconds in which it may fail before that is worth a warning: a connection takes a moment to be there."""
+
 
 class EdgeRegistration:
     """See the module: `run` until cancelled. `identity` is one segment of a key; `url` tells where others reach the
@@ -34,6 +37,7 @@ class EdgeRegistration:
         self._coordinator, self._url = coordinator, url
         self._key = f"{PREFIX}/{identity}"
         self._complaint = ""
+        self._since: float | None = None
 
     def __repr__(self) -> str:
         return f"<EdgeRegistration {self._key}>"
@@ -44,11 +48,15 @@ class EdgeRegistration:
             try:
                 await self._hold()
             except (CoordinatorLost, VersionConflict, ValueError) as error:
-                text = str(error) or type(error).__name__
-                if text != self._complaint:
-                    self._complaint = text
-                    log.warning("this edge could not tell where it is key=%s error=%s", self._key, text)
+                self._failed(str(error) or type(error).__name__)
             await asyncio.sleep(AGAIN * random.uniform(0.5, 1.0))
+
+    def _failed(self, text: str) -> None:
+        now = asyncio.get_running_loop().time()
+        self._since = now if self._since is None else self._since
+        if text != self._complaint and now - self._since >= PATIENCE:
+            self._complaint = text
+            log.warning("this edge could not tell where it is key=%s error=%s", self._key, text)
 
     async def _hold(self) -> None:
         """Hold it until another URL is to be told. Raises CoordinatorLost, VersionConflict,
@@ -56,7 +64,7 @@ class EdgeRegistration:
         url = self._url()
         async with self._coordinator.register(self._key, msgspec.json.encode(EdgeEntry(url))):
             log.info("this edge tells where it is key=%s url=%s", self._key, url)
-            self._complaint = ""
+            self._complaint, self._since = "", None
             while True:
                 await asyncio.sleep(LOOK_EVERY)
                 if self._url() != url:
@@ -95,18 +103,26 @@ def problems(config: Config) -> Iterator[Problem]:
 
 
 def advice(config: Config) -> Iterator[Problem]:
-    """An edge whose decider, elsewhere, could not reach it."""
-    if config.l7 is None or config.zookeeper is None:
+    """An edge that who decides, elsewhere or here, could not ask."""
+    decided_here = config.autoscale if config.marathon is not None else None
+    if config.l7 is None or (config.zookeeper is None and decided_here is None):
         return
     if config.api is None:
         if config.autoscale is not None:
             yield Problem("api", "is off: nobody hears what this edge carries, and apps are not scaled by it")
+        return
+    if decided_here is not None and config.api.token_file and not decided_here.token_file:
+        yield Problem("autoscale.token_file", "is not set, and the [api] of this process' own edge wants a token")
+    if config.zookeeper is None:
         return
     url = advertised(config) or ""
     host = url.partition("://")[2]
     if host.startswith(("127.", "[::1]")):
         text = f"other machines can't reach {url}, by which this edge tells what it carries: set listen, or advertise"
         yield Problem("api.listen", text)
+    elif config.api.token_file and url.startswith("http://"):
+        text = f"who decides shows {url} no token over plain HTTP: set cert_file, or name it in [autoscale] edges there"
+        yield Problem("api.token_file", text)
 
 
 def _is_specific(host: str) -> bool:

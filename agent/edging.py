@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import secrets
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -39,15 +41,21 @@ WAIT = 0.2
 """Seconds between two looks whether it is known what runs."""
 
 
+def own_name() -> str:
+    """This machine's name, by which people know it, and something new for each process; fit for a coordinator's key."""
+    host = re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname().partition(".")[0])[:63].strip("-")
+    return f"{host or 'pharos'}-{secrets.token_hex(4)}"
+
+
 class Edging:
     """See the module. `open`; for another configuration `change`; at the end `drain`, or `close`.
 
     `known` tells whether anybody has said yet what apps there are. `identity` is what this edge is called among others;
-    "": something new in each process.
+    "": a name of its own (`own_name`).
     """
 
     def __init__(self, catalog: Catalog, known: Callable[[], bool], identity: str = "") -> None:
-        self.identity = identity or secrets.token_hex(8)
+        self.identity = identity or own_name()
         self.view: RouteView | None = None
         self.workers: Workers | None = None
         self.checks: ServerChecks | None = None

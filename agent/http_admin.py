@@ -28,6 +28,7 @@ _PAGE = """<!doctype html>
 <h1>Pharos</h1>
 <ul>
 <li><a href="status">status</a>
+<li><a href="v1/autoscale">scaling, where it is on</a>
 <li><a href="v1/config">configuration in force</a>
 <li><a href="metrics">metrics</a>
 <li><a href="readyz">readiness</a>
@@ -47,7 +48,7 @@ def routes(
         )
 
     async def show_status(request: web.Request) -> web.Response:
-        return _json(status(context, config(), http()))
+        return _json(await status(context, config(), http()))
 
     async def show_config(request: web.Request) -> web.Response:
         return _json(redacted(config()))
@@ -70,7 +71,7 @@ def routes(
     ]
 
 
-def status(context: ApiContext, config: Config, http: dict[str, Addresses]) -> dict[str, Any]:
+async def status(context: ApiContext, config: Config, http: dict[str, Addresses]) -> dict[str, Any]:
     """What an operator wants to know of this process first; no secrets."""
     standing = context.readiness()
     return {
@@ -87,6 +88,7 @@ def status(context: ApiContext, config: Config, http: dict[str, Addresses]) -> d
         "resolver": _resolver(context),
         "l4": context.balancing(),
         "l7": context.edging(),
+        "autoscale": await context.scaling(),
         "http": {part: texts(addresses) for part, addresses in http.items()},
     }
 

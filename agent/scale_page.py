@@ -13,6 +13,7 @@ from agent.table import cell, facts, safe, table
 
 _HEAD = ("APP", "INSTANCES", "WANTED", "BOUNDS", "REASON", "METRICS", "LAST CHANGE", "NOTE")
 _METRICS = ("METRIC", "TARGET", "VALUE", "INSTANCES", "HOW")
+_NOBODY = "not known: nobody has decided yet, or the coordinator can't be reached"
 _OF_THE_WHOLE = ("latency_p50", "latency_p95", "latency_p99", "error_rate")
 """Kinds of which an instance has no share."""
 
@@ -27,7 +28,7 @@ def listed(shown: Mapping[str, Any]) -> list[str]:
     for app in apps:
         lines += _problems(app, "")
     here = " (the one that was asked)" if shown.get("leading") else ""
-    told = {"decider": f"{cell(shown.get('decider') or None)}{here}", "edges": _dicts(shown.get("edges"))}
+    told = {"decider": f"{cell(shown.get('decider') or _NOBODY)}{here}", "edges": _dicts(shown.get("edges"))}
     return [*lines, "", *facts(told)]
 
 
@@ -39,11 +40,16 @@ def _row(app: Mapping[str, Any]) -> list[Any]:
         decision.get("current"),
         decision.get("wanted"),
         f"{decision.get('low')}-{decision.get('high')}" if decision else "",
-        decision.get("reason") or "not decided yet",
+        decision.get("reason") or ("not decided yet" if is_scaled(app) else "not scaled"),
         " ".join(metrics),
         f"{_change(action)} {cell(action.get('state'))}" if action else "",
         _note(app),
     ]
+
+
+def is_scaled(app: Mapping[str, Any]) -> bool:
+    """Whether there is a policy that can be carried out."""
+    return bool(app.get("policy")) or not app.get("problems")
 
 
 def _of_target(row: Mapping[str, Any]) -> str:
@@ -79,7 +85,7 @@ def page(app: Mapping[str, Any], now: float, decider: str = "") -> list[str]:
         ("decided", f"{at} by {cell(decider)}" if (at := _when(decision.get("at"), now)) and decider else at),
         ("changed", _action(_dict(app.get("action")), now)),
     ]
-    lines = [f"{name}{f' ({of})' if of else ''}: {_headline(decision)}"]
+    lines = [f"{name}{f' ({of})' if of else ''}: {_headline(app, decider)}"]
     lines += [f"  {key:<8}  {safe(text)}" for key, text in told if text]
     proposals = _dicts(decision.get("proposals"))
     if proposals:
@@ -90,10 +96,13 @@ def page(app: Mapping[str, Any], now: float, decider: str = "") -> list[str]:
     return [*lines, *_problems(app, "  ")]
 
 
-def _headline(decision: Mapping[str, Any]) -> str:
+def _headline(app: Mapping[str, Any], decider: str) -> str:
     """How many there are, how many there will be, and why: also why nothing happens."""
+    decision = _dict(app.get("decision"))
+    if not is_scaled(app):
+        return "not scaled"
     if not decision:
-        return "not decided about yet"
+        return "not decided about yet" if decider else f"not decided about; who decides is {_NOBODY}"
     current, instances, wanted = (decision.get(key) for key in ("current", "instances", "wanted"))
     change = cell(current) if instances == current else f"{cell(current)} → {cell(instances)}"
     if instances == current and wanted != current:

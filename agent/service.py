@@ -373,6 +373,7 @@ class Service:
             config_path=str(self.config_path or ""),
             balancing=self.balancing.status,
             edging=self.edging.status,
+            scaling=self.autoscaling.status,
             carries=lambda: self.edging.ready,
             documented=(*VIPS_DOCUMENTED, *ROUTES_DOCUMENTED, *DEMAND_DOCUMENTED),
             more_metrics=self._more_metrics,

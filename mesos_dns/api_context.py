@@ -77,6 +77,10 @@ class ResolverParts(Protocol):
         """All of it for people: upstreams, cache, addresses, resolv_conf."""
 
 
+async def nothing() -> None:
+    """Where a part is off."""
+
+
 @dataclass
 class ApiContext:
     """The parts by name. `view` and `dns` may be replaced while requests are served.
@@ -105,6 +109,7 @@ class ApiContext:
     enumeration: bool = True
     balancing: Callable[[], dict[str, Any] | None] = lambda: None
     edging: Callable[[], dict[str, Any] | None] = lambda: None
+    scaling: Callable[[], Awaitable[dict[str, Any] | None]] = nothing
     carries: Callable[[], bool] = lambda: True
     documented: tuple[Documented, ...] = ()
     more_metrics: Callable[[], Awaitable[Iterable[Metric]]] | None = None

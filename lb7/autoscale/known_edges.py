@@ -33,9 +33,12 @@ def read_entry(value: bytes) -> str:
     if len(value) > _MOST_VALUE:
         raise ValueError(f"{len(value)} octets, at most {_MOST_VALUE} are expected")
     try:
-        return server_url(msgspec.json.decode(value, type=EdgeEntry).url)
+        url = msgspec.json.decode(value, type=EdgeEntry).url
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)[:300]) from None
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("expected http(s)://HOST[:PORT] in printable ASCII")
+    return server_url(url)
 
 
 class KnownEdges:
@@ -62,6 +65,10 @@ class KnownEdges:
     def urls(self) -> list[str]:
         """All of them, those of the configuration first."""
         return list(self._static | dict.fromkeys(self._registered.values()) | dict.fromkeys(self._leaving))[:MOST]
+
+    def is_named(self, url: str) -> bool:
+        """Whether the configuration has it, not the coordinator alone."""
+        return url in self._static
 
     @property
     def left_out(self) -> int:

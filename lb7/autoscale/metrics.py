@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from lb7.autoscale.app_state import AppState
+from lb7.autoscale.outcome import Result
 from lb7.autoscale.provider import Provider
 from lb7.autoscale.scaler import Scaler
 from mesos_dns.sources.pace import Pace
 
 UNDECIDED = "undecided"
 """State of an app that was not decided about yet."""
+
+GIVEN_UP = "given-up"
+"""Result of a change that was no longer wanted while tasks drained."""
 
 KINDS = ("current", "wanted", "min", "max")
 
@@ -57,9 +61,11 @@ class AutoscaleMetrics:
 def _whole(scaler: Scaler) -> Iterator[Metric]:
     """What is not of one app."""
     counts = scaler.counts
+    # All from the beginning: to Prometheus a counter that appears with 1 has not grown.
+    results = {**dict.fromkeys((*get_args(Result), GIVEN_UP), 0), **counts.results}
     yield GaugeMetricFamily("pharos_autoscale_leading", "1 where this process decides", value=int(scaler.leading))
     yield _counter("pharos_autoscale_decisions_total", "decisions, by reason", "reason", counts.decisions)
-    yield _counter("pharos_autoscale_actions_total", "changes, by what became of them", "result", counts.results)
+    yield _counter("pharos_autoscale_actions_total", "changes, by what became of them", "result", results)
     yield CounterMetricFamily("pharos_autoscale_terms_total", "times that this process began to decide", counts.terms)
     yield CounterMetricFamily(
         "pharos_autoscale_wakes_total", "times that waiting requests asked for a decision at once", counts.wakes

@@ -9,6 +9,8 @@ Within the policy's bounds it holds until metrics say otherwise; outside of them
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,12 +23,16 @@ from lb7.autoscale.policy import MOST_INSTANCES
 from lb7.autoscale.scaled_app import ScaledApp
 from lb7.autoscale.shown import Shown, ShownAction, ShownApp
 from lb7.autoscale.state import Record, digest
-from lb7.autoscale.state_store import read_all
+from lb7.autoscale.state_store import read_all, read_decider
+from lb7.autoscale.summary import shown_policy
 from lb7.autoscale.term import Surroundings, Term
 from lb7.table import Problem
 from mesos_dns.coordinate import CoordinatorLost
 from mesos_dns.model import App, Key
 from mesos_dns.sources.pace import Pace
+
+PATIENCE = 1.0
+"""Seconds in which the coordinator is to say who decides."""
 
 
 class Operators:
@@ -68,6 +74,25 @@ class Operators:
             edges=tuple(dict(edge) for edge in self._demand.status()),
             apps=tuple(sorted(found, key=lambda item: (item.app, item.cluster, item.framework))),
         )
+
+    async def status(self) -> dict[str, Any]:
+        """Scaling in a few words: who decides ("": not known), how many apps there are, and how the edges are."""
+        leading, decider = self._leading() is not None, self._around.identity
+        if not leading:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    decider = await read_decider(self._around.coordinator)
+            except (CoordinatorLost, TimeoutError):
+                decider = ""
+        apps = self._around.apps()
+        return {
+            "leading": leading,
+            "decider": decider,
+            "apps": len(apps),
+            "paused": sum(digest(key) in self._around.paused for key in apps),
+            "apps_with_problems": len(self._problems()),
+            "edges": dict(Counter(str(edge.get("state")) for edge in self._demand.status())),
+        }
 
     async def pause(self, app_id: str, paused: bool) -> None:
         """Pause an app's scaling, or resume it. Raises LookupError, ValueError (ambiguous), ConnectionError."""
@@ -158,14 +183,13 @@ class Operators:
         return msgspec.structs.replace(action, state=progress.state, text=text)
 
     def _shown(self, app: ScaledApp, record: Record | None, problems: Sequence[Problem]) -> ShownApp:
-        policy: dict[str, Any] = msgspec.to_builtins(app.policy)
         return ShownApp(
             app=app.app.id,
             framework=app.app.framework_id,
             cluster=app.app.cluster,
             told_by=app.told_by,
             paused=digest(app.key) in self._around.paused,
-            policy=policy,
+            policy=shown_policy(app.policy),
             decision=record.decision if record is not None else None,
             action=self._action(app.key, record),
             problems=_texts(problems),

@@ -16,6 +16,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from lb7.autoscale.acting import Actor, Shrinker, WatchedDemand
 from lb7.autoscale.config import AutoscaleConfig
@@ -119,6 +120,10 @@ class Scaler:
     async def shown(self, app_id: str = "") -> Shown:
         """All that is known of scaling, or of one app ("/id", or "FRAMEWORK:/id"). Raises LookupError."""
         return await self._operators.shown(app_id)
+
+    async def status(self) -> dict[str, Any]:
+        """Scaling in a few words, for `/status`; it waits for the coordinator for a moment at most."""
+        return await self._operators.status()
 
     async def pause(self, app_id: str, paused: bool) -> None:
         """Pause an app's scaling, or resume it. Raises LookupError, ValueError (ambiguous), ConnectionError."""

@@ -199,6 +199,12 @@ async def read_all(coordinator: Coordinator) -> tuple[str, list[Record]]:
     return decider, together(record for page in pages for record in page.apps)
 
 
+async def read_decider(coordinator: Coordinator) -> str:
+    """The identity of who decides, as `read_all` tells it; "" where nobody has. Raises CoordinatorLost."""
+    found = await coordinator.get(page_key(0))  # who begins to lead writes all pages
+    return read_page(found.value, 0).decider if found is not None else ""
+
+
 async def _all(work: Callable[[int], Awaitable[T]]) -> list[T]:
     """Do something with all pages to its end, some at a time; then raise what the first that failed raised."""
     gate = asyncio.Semaphore(TOGETHER)

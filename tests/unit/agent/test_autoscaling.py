@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import pytest
 
+from agent import autoscaling
 from agent.autoscaling import Autoscaling, coordinates, decides
 from agent.config import load_text
+from agent.edge_registration import EdgeRegistration
 from agent.sections import Config
 from lb7.autoscale.known_edges import PREFIX
 from mesos_dns.catalog import Catalog
@@ -74,7 +76,26 @@ async def test_an_edge_says_where_it_is_while_it_runs() -> None:
         assert msgspec.json.decode(memory.values[f"{PREFIX}/one"].value)["url"] == "http://127.0.0.1:8123"
         assert scaling.autoscale() is None
         assert await scaling.metrics() == []
+        assert await scaling.status() is None
     assert f"{PREFIX}/one" not in memory.values
+
+
+@pytest.mark.asyncio
+async def test_a_part_that_fails_goes_on_and_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(autoscaling, "AGAIN", 0.0)
+    tries = 0
+
+    async def fail(self: EdgeRegistration) -> None:
+        nonlocal tries
+        tries += 1
+        raise RuntimeError("first" if tries < 5 else "second")
+
+    monkeypatch.setattr(EdgeRegistration, "run", fail)
+    async with opened(edge(), f'[l7]\n{RELAY}[api]\nlisten = ["127.0.0.1:8123"]\n', Memory()):
+        await until(lambda: tries > 10)
+    assert [record.levelname for record in caplog.records] == ["CRITICAL", "CRITICAL"]
 
 
 @pytest.mark.asyncio
@@ -109,6 +130,9 @@ async def test_an_app_is_brought_to_its_bounds_and_that_is_told(named: bool) -> 
                 while not (shown := (await told.shown("/web")).apps) or shown[0].action is None:
                     await asyncio.sleep(0.02)
             assert (shown[0].action.before, shown[0].action.after) == (1, 3)
+            status = await scaling.status()
+            assert status is not None
+            assert (status["leading"], status["decider"], status["apps"]) == (True, "one", 1)
             names = {metric.name for metric in await scaling.metrics()}
             assert "pharos_autoscale_leading" in names
         assert scaling.autoscale() is None

@@ -29,6 +29,9 @@ def advice(text: str) -> list[str]:
     return [line for line in map(str, checks.advice(load_text(text, "f"))) if line.startswith("autoscale")]
 
 
+PATH = 'expected a path without ".", "..", and without encoded "/", "\\", "%" and control characters'
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -78,6 +81,12 @@ def advice(text: str) -> list[str]:
             'autoscale.apps."/a".max: expected 1 (min) to 100000, got 0',
         ),
         ("[autoscale.apps.'/a']\nmax = 1", 'autoscale.apps."/a".metrics: expected one at least, or a schedule'),
+        ("hooks = ['http://h/a/../b/']", f"autoscale.hooks[0]: {PATH}"),
+        ("hooks = ['http://h/a%2Fb/']", f"autoscale.hooks[0]: {PATH}"),
+        (
+            "[autoscale.apps.'/a']\nmax = 1\nmetrics = [{ kind = 'hook', target = 1, url = 'http://h/../x' }]",
+            f'autoscale.apps."/a".metrics[0].url: {PATH}',
+        ),
         (
             "[autoscale.apps.'/a']\nmni = 0\n" + POLICY,
             "autoscale.apps.\"/a\".mni: unknown key; did you mean 'min'?",
@@ -127,6 +136,10 @@ def test_what_a_process_can_do_with_it() -> None:
     (one,) = advice(MARATHON + "[autoscale]")
     assert one == "autoscale: without [zookeeper] this process alone decides: no other may have [autoscale]"
     assert advice(MARATHON + ZOOKEEPER + "[autoscale]") == []
+    relay = "[relay]\nservers = ['http://s:8123']\n"
+    assert advice(MARATHON + ZOOKEEPER + relay + "[autoscale]") == []
+    _, unheard = advice(MARATHON + relay + "[autoscale]")
+    assert unheard.startswith("autoscale: with [relay] and without [zookeeper] no edge hears")
 
 
 @pytest.mark.parametrize(

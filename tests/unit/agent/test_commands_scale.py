@@ -12,6 +12,7 @@ import pytest
 
 from agent import cli, commands_scale
 from lb7.autoscale.outcome import Outcome, Result
+from lb7.autoscale.shown import ShownApp
 from mesos_dns.coordinate import CoordinatorLost
 from tests.fakes.autoscale import FakeAutoscale, admin_of, shown_app
 
@@ -50,6 +51,14 @@ async def test_why(capsys: pytest.CaptureFixture[str], words: list[str]) -> None
     assert out.startswith("/shop/web (marathon of mesos): 5 → 9; up: metrics ask for more\n")
     assert "⌈820 / 100⌉ = 9" in out
     assert " ago) by server-1\n" in out
+
+
+@pytest.mark.asyncio
+async def test_an_app_that_is_not_scaled_though_it_asks_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    fake = FakeAutoscale(ShownApp("/bad", problems=("scale-policy: MAX: expected a number",)))
+    code, out, _ = await run(capsys, fake, "/bad")
+    assert (code, out.splitlines()[0]) == (1, "/bad: not scaled")
+    assert "MAX: expected a number" in out
 
 
 @pytest.mark.asyncio

@@ -91,8 +91,26 @@ def test_who_says_what_others_can_not_reach_is_advised() -> None:
     assert advice("[api]\n") == []
     assert advice(f"{zookeeper}[api]\nlisten = [':8123']") == []
     assert advice(zookeeper) == []
+    token = "token_file = '/t'\n"
+    (line,) = advice(f"{zookeeper}[api]\nlisten = ['10.0.0.1:8123']\n{token}")
+    assert line.startswith("api.token_file: who decides shows http://10.0.0.1:8123 no token over plain HTTP")
+    assert advice(f"{zookeeper}[api]\nlisten = ['10.0.0.1:8123']\ncert_file = '/c'\nkey_file = '/k'\n{token}") == []
     (line,) = advice(f"{zookeeper}[autoscale]\n")
     assert line.startswith("api: is off")
+
+
+def test_a_process_that_can_not_ask_its_own_edge_is_advised() -> None:
+    def advice(text: str) -> list[str]:
+        found = map(str, checks.advice(load_text(f"[marathon]\nurls = ['http://m:8080']\n[l7]\n{text}", "f")))
+        return [line for line in found if line.startswith(("api", "autoscale.token_file"))]
+
+    (off,) = advice("[autoscale]\n")
+    assert off.startswith("api: is off")
+    (token,) = advice("[autoscale]\n[api]\ntoken_file = '/t'\n")
+    assert token.startswith("autoscale.token_file: is not set")
+    assert advice("[autoscale]\ntoken_file = '/t'\n[api]\ntoken_file = '/t'\n") == []
+    assert advice("[autoscale]\n[api]\n") == []
+    assert advice("") == []
 
 
 async def until(holds: Callable[[], object]) -> None:
@@ -105,6 +123,7 @@ async def until(holds: Callable[[], object]) -> None:
 async def test_it_is_held_as_long_as_it_runs(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(edge_registration, "LOOK_EVERY", 0.01)
     monkeypatch.setattr(edge_registration, "AGAIN", 0.01)
+    monkeypatch.setattr(edge_registration, "PATIENCE", 0.0)
     memory, urls = Memory(), ["http://a:1"]
     memory.lost = True
     running = asyncio.create_task(EdgeRegistration(memory.client(), "e1", lambda: urls[0]).run())
@@ -118,6 +137,28 @@ async def test_it_is_held_as_long_as_it_runs(monkeypatch: pytest.MonkeyPatch, ca
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert memory.values == {}
+
+
+@pytest.mark.asyncio
+async def test_a_coordinator_that_is_there_in_a_moment_is_no_trouble(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(edge_registration, "AGAIN", 0.01)
+    memory, tries = Memory(), 0
+
+    def url() -> str:
+        nonlocal tries
+        tries += 1
+        return "http://a:1"
+
+    memory.lost = True
+    running = asyncio.create_task(EdgeRegistration(memory.client(), "e1", url).run())
+    await until(lambda: tries > 3)
+    memory.lost = False
+    await until(lambda: "edges/e1" in memory.values)
+    assert not caplog.records
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.mark.asyncio

@@ -15,7 +15,8 @@ import trustme
 from aiohttp import web
 from msgspec import structs
 
-from agent.edging import Edging, listened_elsewhere
+from agent.coordinator_keys import is_legal
+from agent.edging import Edging, listened_elsewhere, own_name
 from agent.sections import AdminConfig, Config
 from lb7.autoscale.config import AutoscaleConfig
 from lb7.autoscale.policy import Metric, Policy
@@ -363,3 +364,21 @@ async def test_the_configuration_says_which_apps_may_sleep() -> None:
         await until(lambda: made.holding() == [False])
         await made.edging.change(made.config(), (), asleep)
         await until(lambda: made.holding() == [True])
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("web-7.example.com", "web-7"),
+        ("ip 10/0", "ip-10-0"),
+        ("", "pharos"),
+        ("\u00e4", "pharos"),
+        ("x" * 90, "x" * 63),
+    ],
+)
+def test_a_process_is_called_by_its_machine(monkeypatch: pytest.MonkeyPatch, host: str, expected: str) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    one, other = own_name(), own_name()
+    assert one.rpartition("-")[0] == other.rpartition("-")[0] == expected
+    assert one != other
+    assert is_legal(f"edges/{one}")

@@ -38,7 +38,7 @@ async def test_status() -> None:
     context.config_path = "/etc/pharos.toml"
     context.dns_counters.queries["udp", "A"] = 3
     config = Config(dns=DnsConfig(), mesos=MesosConfig(masters=("m:5050",), secret=SECRET))
-    found = status(context, config, {"api": [("127.0.0.1", 8123)]})
+    found = await status(context, config, {"api": [("127.0.0.1", 8123)]})
     assert found["ready"]
     assert (found["pid"], found["version"], found["config"]) == (os.getpid(), context.version, "/etc/pharos.toml")
     assert found["roles"] == ["mesos", "dns"]
@@ -48,6 +48,7 @@ async def test_status() -> None:
     assert found["dns"]["addresses"] == ["127.0.0.1:5353"]
     assert (found["dns"]["serial"], found["dns"]["queries"]) == (context.view.serial, 3)
     assert found["dns"]["zones"][0] == {"origin": "mesos", "names": found["dns"]["zones"][0]["names"], "tasks": 1}
+    assert found["autoscale"] is None
     assert found["http"] == {"api": ["127.0.0.1:8123"]}
     assert SECRET not in str(found)
 

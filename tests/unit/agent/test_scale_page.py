@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent.scale_page import listed, page
+from agent.scale_page import is_scaled, listed, page
 from lb7.autoscale.decide import decide
 from lb7.autoscale.history import History
 from lb7.autoscale.policy import Direction, Metric, Policy, Rate
@@ -113,7 +113,17 @@ def test_who_holds_it_and_what_is_not_carried_out() -> None:
 
 
 def test_an_app_that_nobody_decided_about() -> None:
-    assert lines(ShownApp("/new")) == ["/new: not decided about yet"]
+    assert page(plain(ShownApp("/new")), AT, "server-1") == ["/new: not decided about yet"]
+    (line,) = lines(ShownApp("/new"))
+    assert line.endswith("who decides is not known: nobody has decided yet, or the coordinator can't be reached")
+
+
+def test_an_app_whose_policy_can_not_be_carried_out() -> None:
+    bad = ShownApp("/bad", problems=("scale-policy: MAX: expected a number",))
+    assert lines(bad)[0] == "/bad: not scaled"
+    assert "not scaled" in listed({"apps": [plain(bad)]})[1]
+    assert not is_scaled(plain(bad))
+    assert is_scaled(plain(shown_app(problems=("scale-label: X",))))
 
 
 def test_a_metric_that_failed() -> None:
@@ -152,7 +162,11 @@ def test_a_table() -> None:
 
 
 def test_nobody_decides() -> None:
-    assert listed({})[1:] == ["", "decider  -", "edges    -"]
+    assert listed({})[1:] == [
+        "",
+        "decider  not known: nobody has decided yet, or the coordinator can't be reached",
+        "edges    -",
+    ]
 
 
 @pytest.mark.parametrize("value", [None, 1, "x", [1], {"a": 1}])

@@ -75,6 +75,9 @@ def test_what_can_not_be_read_is_known_to_be_there(caplog: pytest.LogCaptureFixt
         entry("http://user:secret@c"),
         entry("http://c/?x"),
         entry("http://" + "c" * 5000),
+        entry("http://\u00e4"),
+        entry("http://a\x00b"),
+        entry("http://a b"),
     ],
 )
 def test_what_is_no_entry(value: bytes) -> None:

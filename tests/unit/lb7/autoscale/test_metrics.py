@@ -57,6 +57,7 @@ def test_the_one_that_decides_tells_of_apps() -> None:
             assert value(found, "pharos_autoscale_apps", state="maximum") == 1
             assert value(found, "pharos_autoscale_apps", state="no-metric") == 1
             assert value(found, "pharos_autoscale_actions_total", result="done") == 1
+            assert value(found, "pharos_autoscale_actions_total", result="refused") == 0
             assert value(found, "pharos_autoscale_decisions_total", reason="no-metric") is not None
             assert value(found, "pharos_autoscale_edges", state="connected") == 1
             assert value(found, "pharos_autoscale_terms_total") == 1

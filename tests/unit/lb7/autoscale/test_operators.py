@@ -10,6 +10,7 @@ import pytest
 from lb7.autoscale.operators import Operators
 from lb7.autoscale.policy import Direction, Metric, Policy, Rate
 from lb7.autoscale.shown import Shown
+from lb7.autoscale.state import digest
 from lb7.table import Problem
 from mesos_dns.model import App
 from tests.fakes.scaling import World, running, steps, until
@@ -46,6 +47,25 @@ def test_leader_and_follower_show_the_same() -> None:
             world.memory.lost = True
             blind = await two.scaler.shown("/web")
             assert (blind.decider, blind.apps[0].decision) == ("", None)
+
+    run(main())
+
+
+def test_in_a_few_words() -> None:
+    async def main() -> None:
+        world = World()
+        world.add("/web", 2, POLICY)
+        paused = world.add("/other", 1, POLICY)
+        one, two = world.decider("one"), world.decider("two")
+        async with running(one, two):
+            await until(lambda: one.scaler.leading)
+            await two.scaler.pause("/other", True)
+            await until(lambda: digest(paused) in one.scaler.around.paused)
+            known = {"decider": "one", "apps": 2, "paused": 1, "apps_with_problems": 0, "edges": {"connected": 1}}
+            assert await one.scaler.status() == {"leading": True, **known}
+            assert await two.scaler.status() == {"leading": False, **known}
+            world.memory.lost = True
+            assert await two.scaler.status() == {"leading": False, **known, "decider": ""}
 
     run(main())
 
