@@ -43,9 +43,9 @@ class Alone(Stage):
         until(lambda: self.is_ready("one"), "it is ready", program.text, LIMIT)
         until(self.leader, "it decides", self.told, LIMIT)
 
-    def load_of(self, vhost: str, rate: float) -> Load:
-        """A load of its own for a host name, until the end of the stage."""
-        load = Load(self.port, vhost=vhost)
+    def load_of(self, vhost: str, rate: float, port: int = 0) -> Load:
+        """A load of its own for a host name, to the edge's HTTP or a service port, until the end of the stage."""
+        load = Load(port or self.port, vhost=vhost)
         load.rate = rate
         load.start()
         self._loads.append(load)
