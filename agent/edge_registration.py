@@ -107,6 +107,9 @@ def advice(config: Config) -> Iterator[Problem]:
     if host.startswith(("127.", "[::1]")):
         text = f"other machines can't reach {url}, by which this edge tells what it carries: set listen, or advertise"
         yield Problem("api.listen", text)
+    elif config.api.token_file and url.startswith("http://"):
+        text = f"who decides shows {url} no token over plain HTTP: set cert_file, or name it in [autoscale] edges there"
+        yield Problem("api.token_file", text)
 
 
 def _is_specific(host: str) -> bool:

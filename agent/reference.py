@@ -13,7 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
-from agent.sections import LOGINS, SECRETS, SECTIONS, Config
+from agent.sections import LOGINS, QUERIES, SECRETS, SECTIONS, Config
+from lb7.autoscale.hook_urls import without_query
 from mesos_dns.config import Duration, is_seconds, schema_hook
 
 
@@ -97,7 +98,13 @@ def redacted(config: Config) -> dict[str, Any]:
 
 
 def _shown(key: str, value: Any) -> Any:
-    """A value without its secret."""
+    """A value without its secret; those within tables as well."""
+    if isinstance(value, dict):
+        return {k: _shown(k, v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(key, each) for each in value]
+    if key in QUERIES and isinstance(value, str):
+        return without_query(value)
     if key in LOGINS and isinstance(value, str) and "@" in value:
         return f"{value.partition('://')[0]}://***@{value.rpartition('@')[2]}"
     return "***" if key in SECRETS and value else value

@@ -122,5 +122,8 @@ ROLES = (
 SECRETS = frozenset({"secret"})
 """Keys whose values are never shown, whatever section they are in."""
 
+QUERIES = frozenset({"url"})
+"""Keys whose values are URLs whose queries may hold what is secret, of which nothing is shown."""
+
 LOGINS = frozenset({"zk"})
 """Keys whose values are URLs that may hold a login, of which nothing is shown."""

@@ -1,12 +1,16 @@
 """HTTP to the `[api]` of one edge: whom we trust, who we are, and what is not taken for an answer.
 
 Redirects are refused: the token is for the edges that are known. Nothing is believed of an answer other than 200.
+
+An edge that the configuration names gets the token. Of one that only the coordinator tells of, which others may write,
+a certificate must say that it is one: over plain HTTP it gets none, unless it is on this machine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlsplit
@@ -26,6 +30,12 @@ TLS_FOR = 60.0
 """Seconds in which certificates are not read again; connections can be used again meanwhile."""
 
 
+_WITHHELD = (
+    "the token is shown to edges of the coordinator by HTTPS alone, verified: "
+    "set cert_file in the edge's [api], or name it in [autoscale] edges"
+)
+
+
 class EdgeError(Exception):
     """An edge that can't be asked; the text says why, `kind` in one word what was wrong."""
 
@@ -35,14 +45,17 @@ class EdgeError(Exception):
 
 
 class EdgeClient:
-    """See the module. `url` is the base, as `server_url` makes it. The hosts stay the caller's."""
+    """See the module. `url` is the base, as `server_url` makes it; `named`: by the configuration. The hosts stay the
+    caller's."""
 
-    def __init__(self, url: str, config: AutoscaleConfig, hosts: Hosts) -> None:
+    def __init__(self, url: str, config: AutoscaleConfig, hosts: Hosts, *, named: bool = True) -> None:
         self.url = url
         self._config, self._hosts = config, hosts
-        self._token = Token(config.token_file, "autoscale")
-        self._session: aiohttp.ClientSession | None = None
         self._host = urlsplit(url).hostname or ""
+        proven = url.startswith("https:") and config.tls_verify
+        self._withheld = bool(config.token_file) and not (named or proven or _is_here(self._host))
+        self._token = Token("" if self._withheld else config.token_file, "autoscale")
+        self._session: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
         self._tls_until = 0.0
 
@@ -71,6 +84,8 @@ class EdgeClient:
             self._hosts.again(self._host)
             raise EdgeError(_kind_of(error), reason(error)[:300]) from None
         try:
+            if self._withheld and response.status in (401, 403):
+                raise EdgeError("auth", f"status {response.status}; {_WITHHELD}")
             _check(response, kind)
             yield _pieces(response)
         finally:
@@ -93,6 +108,14 @@ class EdgeClient:
                 raise EdgeError("tls", f"[autoscale] {error}") from None
             self._tls_until = now + TLS_FOR
         return self._tls
+
+
+def _is_here(host: str) -> bool:
+    """Whether it is an address of this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _kind_of(error: Exception) -> str:

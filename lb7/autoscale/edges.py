@@ -239,7 +239,7 @@ class EdgesDemand:
             log.info("an edge is gone edge=%s", url)
         for url in urls:
             if url not in self._tasks:
-                client = EdgeClient(url, self._config, self._hosts)
+                client = EdgeClient(url, self._config, self._hosts, named=self._known.is_named(url))
                 feed = self._feeds[url] = EdgeFeed(client, float(self._config.window), self._wake)
                 self._tasks[url] = asyncio.create_task(feed.run(), name=f"pharos-edge {url}")
 

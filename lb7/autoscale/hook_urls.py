@@ -62,6 +62,14 @@ def read_url(text: str) -> HookUrl:
     return HookUrl(text, (parts.scheme, host, port), segments, parts.query)
 
 
+def without_query(text: str) -> str:
+    """A URL as people may see it, whether it can be read or not: no value of its query, and nothing before an "@"."""
+    start, asks, _ = text.partition("?")
+    scheme, _, rest = start.rpartition("://")
+    kept = f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else start
+    return f"{kept}?***" if asks else kept
+
+
 def _host_port(netloc: str, scheme: str) -> tuple[str, int]:
     host, colon, port = netloc.rpartition(":") if not netloc.endswith("]") else (netloc, "", "")
     if not colon:

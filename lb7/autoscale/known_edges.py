@@ -63,6 +63,10 @@ class KnownEdges:
         """All of them, those of the configuration first."""
         return list(self._static | dict.fromkeys(self._registered.values()) | dict.fromkeys(self._leaving))[:MOST]
 
+    def is_named(self, url: str) -> bool:
+        """Whether the configuration has it, not the coordinator alone."""
+        return url in self._static
+
     @property
     def left_out(self) -> int:
         """How many there are beyond MOST."""

@@ -10,7 +10,6 @@ Within the policy's bounds it holds until metrics say otherwise; outside of them
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -22,6 +21,7 @@ from lb7.autoscale.scaled_app import ScaledApp
 from lb7.autoscale.shown import Shown, ShownAction, ShownApp
 from lb7.autoscale.state import Record, digest
 from lb7.autoscale.state_store import read_all
+from lb7.autoscale.summary import shown_policy
 from lb7.autoscale.term import Surroundings, Term
 from lb7.table import Problem
 from mesos_dns.coordinate import CoordinatorLost
@@ -158,14 +158,13 @@ class Operators:
         return msgspec.structs.replace(action, state=progress.state, text=text)
 
     def _shown(self, app: ScaledApp, record: Record | None, problems: Sequence[Problem]) -> ShownApp:
-        policy: dict[str, Any] = msgspec.to_builtins(app.policy)
         return ShownApp(
             app=app.app.id,
             framework=app.app.framework_id,
             cluster=app.app.cluster,
             told_by=app.told_by,
             paused=digest(app.key) in self._around.paused,
-            policy=policy,
+            policy=shown_policy(app.policy),
             decision=record.decision if record is not None else None,
             action=self._action(app.key, record),
             problems=_texts(problems),

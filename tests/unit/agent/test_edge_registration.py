@@ -91,6 +91,10 @@ def test_who_says_what_others_can_not_reach_is_advised() -> None:
     assert advice("[api]\n") == []
     assert advice(f"{zookeeper}[api]\nlisten = [':8123']") == []
     assert advice(zookeeper) == []
+    token = "token_file = '/t'\n"
+    (line,) = advice(f"{zookeeper}[api]\nlisten = ['10.0.0.1:8123']\n{token}")
+    assert line.startswith("api.token_file: who decides shows http://10.0.0.1:8123 no token over plain HTTP")
+    assert advice(f"{zookeeper}[api]\nlisten = ['10.0.0.1:8123']\ncert_file = '/c'\nkey_file = '/k'\n{token}") == []
     (line,) = advice(f"{zookeeper}[autoscale]\n")
     assert line.startswith("api: is off")
 

@@ -90,5 +90,13 @@ def test_redacted_shows_everything_but_secrets() -> None:
     assert "dns" not in shown
 
 
+def test_redacted_shows_no_query_of_a_hook() -> None:
+    hook = "{ kind = 'hook', name = 'jobs', target = 5, url = 'http://h.example/jobs?key=hush' }"
+    text = f"[autoscale.apps.'/a']\nmax = 3\nmetrics = [{hook}]\n"
+    shown = redacted(load_text(text, "f.toml"))
+    assert shown["autoscale"]["apps"]["/a"]["metrics"][0]["url"] == "http://h.example/jobs?***"
+    assert "hush" not in json.dumps(shown)
+
+
 def test_redacted_tells_that_no_secret_is_set() -> None:
     assert redacted(load_text("[mesos]\nmasters = ['m:5050']\n", "f.toml"))["mesos"]["secret"] == ""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trustme
@@ -57,6 +58,66 @@ async def test_without_a_usable_token_nothing_is_sent(tmp_path: Path) -> None:
         with pytest.raises(EdgeError, match=r"\[autoscale\] token_file"):
             await body_of(client)
         assert edge.asked == []
+
+
+@pytest.mark.parametrize(
+    ("url", "named", "verify", "shown"),
+    [
+        ("http://edge.example:8123", True, True, True),
+        ("http://edge.example:8123", False, True, False),
+        ("https://edge.example:8123", False, True, True),
+        ("https://edge.example:8123", False, False, False),
+        ("https://edge.example:8123", True, False, True),
+        ("http://127.0.0.1:8123", False, True, True),
+        ("http://[::1]:8123", False, True, True),
+        ("http://127.0.0.1.example:8123", False, True, False),
+    ],
+)
+async def test_who_is_shown_the_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, named: bool, verify: bool, shown: bool
+) -> None:
+    """Who may write the coordinator's `edges/` names any URL: without a proof that it is an edge it gets no token."""
+    told: list[str] = []
+
+    class Noted:
+        async def get(self, *_: object, headers: Mapping[str, str], **__: object) -> NoReturn:
+            told.append(headers.get("Authorization", ""))
+            raise OSError("not asked for real")
+
+        async def close(self) -> None:
+            pass
+
+    token = tmp_path / "token"
+    token.write_text("one\n")
+    monkeypatch.setattr(edge_client, "new_session", lambda *_: Noted())
+    hosts = Hosts()
+    client = EdgeClient(url, AutoscaleConfig(token_file=str(token), tls_verify=verify), hosts, named=named)
+    with pytest.raises(EdgeError):
+        await body_of(client)
+    await client.close()
+    await hosts.close()
+    assert told == ["Bearer one" if shown else ""]
+
+
+async def test_an_edge_that_wants_the_token_it_is_not_shown_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_client, "_is_here", lambda host: False)
+    token = tmp_path / "token"
+    token.write_text("one\n")
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=401)
+
+    hosts = Hosts()
+    async with TellingEdge() as edge:
+        edge.misbehave = refuse
+        client = EdgeClient(edge.url, AutoscaleConfig(token_file=str(token)), hosts, named=False)
+        with pytest.raises(EdgeError, match=r"by HTTPS alone.*\[autoscale\] edges"):
+            await body_of(client)
+        await client.close()
+        assert edge.tokens == [""]
+    await hosts.close()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import yarl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lb7.autoscale.hook_urls import allowed, read_prefix, read_url
+from lb7.autoscale.hook_urls import allowed, read_prefix, read_url, without_query
 
 
 def may(url: str, prefix: str) -> bool:
@@ -143,3 +143,18 @@ def test_what_is_allowed_goes_where_the_prefix_says(text: str) -> None:
 def test_whole_segments_count(url: list[str], prefix: list[str]) -> None:
     path, start = "".join(f"/{name}" for name in url), "".join(f"/{name}" for name in prefix)
     assert may(f"http://h.example{path}", f"http://h.example{start}") is (url[: len(prefix)] == prefix)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://h/a", "http://h/a"),
+        ("http://h/a?key=hush", "http://h/a?***"),
+        ("http://me:hush@h/a?key=hush", "http://***@h/a?***"),
+        ("http://me:hu@sh@h", "http://***@h"),
+        ("?hush", "?***"),
+        ("", ""),
+    ],
+)
+def test_what_people_see_of_a_url(text: str, shown: str) -> None:
+    assert without_query(text) == shown
