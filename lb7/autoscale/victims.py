@@ -3,6 +3,9 @@
 The order: not ready before ready, the youngest of them first; of the ready ones those with the fewest requests in
 flight; of these one on the agent that has most of the app's tasks then, so that what is left stays spread out; of these
 the youngest. A task whose start is not known counts as young.
+
+Tasks beyond the number of instances are such as were replaced: out of reach, or being killed. Marathon counts them no
+more, so that to remove one would cost another, which nobody chose: of those that do not serve the oldest are left out.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ def victims(tasks: Sequence[AppTask], active: Mapping[str, int], before: int, af
     if count <= 0:
         return ()
     idle = sorted((task for task in tasks if not task.ready), key=_youngest)
+    replaced = {task.id for task in idle[max(0, len(idle) - max(0, len(tasks) - before)) :]}
+    idle, tasks = idle[: len(idle) - len(replaced)], [task for task in tasks if task.id not in replaced]
     chosen = [task.id for task in idle[:count]]
     gone = set(chosen)
     on_agent = Counter(_agent(task) for task in tasks if task.id not in gone)

@@ -61,6 +61,14 @@ def test_never_more_than_asked_for_nor_than_there_are_too_many() -> None:
     assert len(victims(tasks, {}, 2, 1)) == 1  # one too many is not ours to remove
 
 
+def test_one_that_was_replaced_is_not_removed_in_place_of_one_that_counts() -> None:
+    tasks = spelled("!lost S0 1", "a S1 2", "b S2 3", "!new S3 4")
+    assert victims(tasks, {}, 3, 2) == ("new",)
+    assert victims(tasks, {}, 3, 1) == ("new", "b")
+    assert victims(tasks, {}, 4, 3) == ("new",)
+    assert victims(tasks, {}, 4, 2) == ("new", "lost")
+
+
 def plainly(tasks: list[AppTask], active: dict[str, int], count: int) -> list[str]:
     """The rule: again and again the worst of those that are left."""
     left, chosen = list(tasks), []
@@ -86,5 +94,9 @@ def test_the_rule(tasks: list[AppTask], loads: list[int], before: int, after: in
     active = {task.id: load for task, load in zip(tasks, loads, strict=False) if load}
     found = victims(tasks, active, before, after)
     count = max(0, min(before - after, len(tasks) - after))
-    assert list(found) == plainly(tasks, active, count)
+    oldest = sorted((task for task in tasks if not task.ready), key=lambda task: (-(task.started or math.inf), task.id))
+    counting = list(tasks)
+    for task in oldest[::-1][: max(0, len(tasks) - before)]:
+        counting.remove(task)
+    assert list(found) == plainly(counting, active, count)
     assert len(set(found)) == count
