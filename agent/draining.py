@@ -2,10 +2,10 @@
 
     coordinator   drains/HEX = {"app": key of the app, "tasks": [ids], "until": seconds since 1970}
 
-HEX is the beginning of the SHA-256 of the key's JSON, for ids of apps have characters that keys may not have. There is
-one value for each app, which only the one that scales writes (`Drains`). Every server reads all of them (`DrainSource`)
-and publishes a Draining for each task; those who follow it hear of them as of everything else. `until` is for the case
-that nobody takes it back: then the tasks get requests again.
+HEX is `lb7.autoscale.state.digest` of the app's key, for ids have characters that keys may not have. There is one
+value for each app, which only the one that scales writes (`Drains`). Every server reads all of them (`DrainSource`) and
+publishes a Draining for each task; those who follow it hear of them as of everything else. `until` is for the case that
+nobody takes it back: then the tasks get requests again.
 
 What has expired is taken out of the coordinator by whichever server comes first.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import math
 import random
@@ -23,6 +22,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from lb7.autoscale.state import digest
 from mesos_dns.coordinate import ABSENT, MAX_VALUE, Coordinator, CoordinatorLost, VersionConflict
 from mesos_dns.model import App, Draining, Key, Sync
 from mesos_dns.publish import CatalogPublisher
@@ -68,7 +68,7 @@ class Drain(msgspec.Struct, frozen=True):
 
 def drain_key(app: Key) -> str:
     """Where the coordinator has what is drained of the app of this key."""
-    return f"{PREFIX}/{hashlib.sha256(msgspec.json.encode(app)).hexdigest()[:32]}"
+    return f"{PREFIX}/{digest(app)}"
 
 
 def read_drain(key: str, value: bytes, now: float) -> Drain:
@@ -106,15 +106,18 @@ class Drains:
             return
         await self._write(app, _value(app, tasks, until))
 
-    async def clear(self, app: App) -> None:
-        """No task of this app is drained any more. Raises CoordinatorLost, as `set`."""
-        await self._write(app, None)
+    async def clear(self, app: App, until: float | None = None) -> None:
+        """No task of this app is drained any more. With `until` only what was set with it is taken back, and not what
+        another that scales by now has set since. Raises CoordinatorLost, as `set`."""
+        await self._write(app, None, until)
 
-    async def _write(self, app: App, value: bytes | None) -> None:
+    async def _write(self, app: App, value: bytes | None, only: float | None = None) -> None:
         key = drain_key(app.key)
         for _ in range(TRIES):
             stored = await self._coordinator.get(key)
             if (stored.value if stored is not None else None) == value:
+                return
+            if only is not None and stored is not None and not _ends_at(stored.value, only):
                 return
             with contextlib.suppress(VersionConflict):
                 if value is not None:
@@ -123,6 +126,13 @@ class Drains:
                     await self._coordinator.delete_if(key, stored.version)
                 return
         raise CoordinatorLost(f"{key}: somebody else writes it all the time")
+
+
+def _ends_at(value: bytes, until: float) -> bool:
+    """Whether it is a value with this end."""
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.decode(value, type=Drain).until == until
+    return False
 
 
 def _value(app: App, tasks: Sequence[str], until: float) -> bytes:

@@ -156,6 +156,7 @@ cdef class Cluster:
         self._sort_out(now)
         if held and not self.hold:
             hold_no_more(self)
+        self._look_again()
         _let_go(list(known.values()))
 
     def close(self):
@@ -187,6 +188,7 @@ cdef class Cluster:
         cdef list ready = []
         self.recheck = INFINITY
         self.full = 0
+        self.cold = None
         for server in self.servers:
             if self.limit > 0 and server.active >= self.limit:
                 self.full += 1
@@ -539,11 +541,14 @@ cdef class Cluster:
         """Room at ready servers, now that so many wait."""
         cdef Server server
         cdef int places = 0
+        cdef int left = self.waiting - waiting
         self.waiting = waiting
         if self.hold:
             count_held(self)
         if self.cold is not None:
             return places_to_try(self)
+        if self.hold and self.limit <= 0 and self.ready:
+            return places_of_batch(self, left)
         if self.limit <= 0:
             return waiting if self.ready else 0
         for server in self.ready:

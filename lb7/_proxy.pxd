@@ -57,6 +57,7 @@ cdef class Edge:
     cdef uint64_t max_connections
     cdef int64_t max_body
     cdef double hold_time                             # seconds
+    cdef double hold_end                              # when no request is held any more, by the clock
     cdef bint request_id, compat
 
 

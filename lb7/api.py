@@ -213,6 +213,7 @@ _ROW = {
             "task": "shop_cart.1",
             "active": 2,
             "failures": 0,
+            "counted": True,
         }
     ],
     "problems": ["bind-options: HAPROXY_0_BIND_OPTIONS: no meaning here: accept-proxy"],

@@ -66,8 +66,8 @@ def servers_of(cluster: Cluster, asked: Servers) -> list[RouteServerRow]:
         told = seen.get(server.id, {})
         if state == "up":  # workers may be a moment behind the table, and know less than it of these two
             state = str(told.get("state", state))
-        active, failures = int(told.get("active", 0)), int(told.get("failures", 0))
-        rows.append(RouteServerRow(server.id, server.weight, state, server.task, active, failures))
+        active, failures, whole = (int(told.get(name, 0)) for name in ("active", "failures", "whole"))
+        rows.append(RouteServerRow(server.id, server.weight, state, server.task, active, failures, bool(whole)))
     return rows
 
 

@@ -33,6 +33,7 @@ class RouteServerRow(msgspec.Struct, frozen=True, gc=False):
     task: Annotated[str, Meta(description="id of its task")] = ""
     active: Annotated[int, Meta(description="requests that it has now, where workers were asked")] = 0
     failures: Annotated[int, Meta(description="failed requests since it is there, where workers were asked")] = 0
+    counted: Annotated[bool, Meta(description="whether all workers told what it has")] = False
 
 
 class RouteRow(msgspec.Struct, frozen=True):

@@ -51,7 +51,7 @@ COUNTERS = {
 FIGURES = {
     "active": ("pharos_l7_active_requests", "requests (of TCP: connections) now, those that wait included"),
     "waiting": ("pharos_l7_waiting", "requests that wait for a server with room"),
-    "held": ("pharos_l7_held", "requests that are held for a sleeping app"),
+    "held": ("pharos_l7_held_requests", "requests that are held for a sleeping app"),
 }
 
 STATES = ("up", "down", "draining")

@@ -35,7 +35,7 @@ cdef int dispatch(ClientConnection c, double now) except -1:
 cdef Server to_wake(ClientConnection c, double now):
     """Where the app wakes: a server that nobody has reached yet, if it is this one's turn to try one."""
     cdef Cluster cluster = c.cluster
-    if not cluster.hold or cluster.has_servers(now) or now - c.began >= c.edge.hold_time:
+    if not cluster.hold or cluster.has_servers(now):
         return None
     return cluster.probe(now)
 
@@ -61,10 +61,15 @@ cdef int no_server(ClientConnection c, double now) except -1:
     return 0
 
 
+cdef inline double hold_left(ClientConnection c, double now) noexcept:
+    """Seconds that the request may wait on for its app to be there."""
+    return min(c.began + c.edge.hold_time, c.edge.hold_end) - now
+
+
 cdef int no_server_yet(ClientConnection c, double now) except -1:
     """The app sleeps or wakes."""
     cdef Cluster cluster = c.cluster
-    cdef double left = c.began + c.edge.hold_time - now
+    cdef double left = hold_left(c, now)
     if left <= 0:
         return held_too_long(c)
     if not cluster.wait(c, c.tries > 0):
@@ -87,7 +92,7 @@ cdef int held_too_long(ClientConnection c) except -1:
 
 cdef int queue_expired(ClientConnection c) except -1:
     """It has waited for room as long as it may."""
-    cdef double left = c.began + c.edge.hold_time - clock()
+    cdef double left = hold_left(c, clock())
     if c.cluster.held and left > 0:  # meanwhile there is no server at all
         c.cluster.counts.held += 1
         c.state = HELD
@@ -102,7 +107,7 @@ cdef int no_connection(ClientConnection c, double now) except -1:
     and as long as in the queue for one that has no room now."""
     cdef Cluster cluster = c.cluster
     if cluster.hold:
-        if now - c.began >= c.edge.hold_time:
+        if hold_left(c, now) <= 0:
             return held_too_long(c)
     elif not (has_untried(cluster, c.notes.tried) and now - c.began < c.edge.queue_ticks * TICK):
         if c.rounds >= c.edge.retries or not cluster.may_retry(now):

@@ -30,6 +30,7 @@ cdef class Edge:
         self.tunnel_ticks = ticks_of(settings.tunnel_timeout)
         self.pool_ticks = ticks_of(settings.server_keep_alive)
         self.hold_time = settings.hold_timeout
+        self.hold_end = INFINITY
         self.max_head = settings.max_head
         self.max_fields = settings.max_headers
         self.max_body = settings.max_body
@@ -82,6 +83,17 @@ cdef class Edge:
                 if c.state == FRESH or c.state == IDLE:
                     timer_set(c, min(c.due - self.tick_now, drain_ticks(c)))
         each_second(self)
+
+    def end_holding(self, double seconds):
+        """From now on no request is held for more than so many seconds: those that are then get the answer of those that
+        were for too long."""
+        cdef ClientConnection c
+        self.hold_end = min(self.hold_end, clock() + seconds)
+        for timed in wheel_owners(self):
+            if isinstance(timed, ClientConnection):
+                c = timed
+                if c.state == HELD:
+                    timer_set(c, min(c.due - self.tick_now, ticks_of(seconds)))
 
     def counts(self):
         """Numbers of the whole worker since its start, by name; `connections`, `requests_open` and `pooled` (connections

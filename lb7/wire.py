@@ -105,7 +105,10 @@ class Ask(msgspec.Struct, frozen=True, tag="ask", array_like=True):
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain", array_like=True):
-    """Accept nothing more, end connections as soon as they have no request, and then yourself."""
+    """Accept nothing more, end connections as soon as they have no request, and then yourself. `hold`: seconds that a
+    request may still wait for an app that sleeps."""
+
+    hold: float = 0.0
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready", array_like=True):

@@ -129,7 +129,7 @@ class Worker:
             elif isinstance(message, Certificates):
                 await self._take_certificates(message)
             elif isinstance(message, Drain) and self._draining is None:
-                self._draining = asyncio.create_task(self._drain())
+                self._draining = asyncio.create_task(self._drain(message.hold))
 
     async def _apply(self, message: Apply) -> None:
         """Take a part of a delta; carry it out when it is whole."""
@@ -180,8 +180,10 @@ class Worker:
         self._listeners.look_at_tables()
         await self._listeners.serve_anew(self._edge)
 
-    async def _drain(self) -> None:
+    async def _drain(self, hold: float) -> None:
         """Accept no more, and return when all connections have ended."""
+        for edge in (self._edge, *self._past):
+            edge.end_holding(hold)
         await self._listeners.drain()
         await self._ended(GRACE)
         for edge in (self._edge, *self._past):

@@ -140,6 +140,7 @@ class Feed:
         self._certificates: tuple[Certificate, ...] = ()
         self._asked: deque[Ask] = deque(maxlen=_MOST_ASKED)
         self._to_drain = self._draining = False
+        self._hold = 0.0
         self._awake = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -174,9 +175,9 @@ class Feed:
         self._asked.append(question)
         self.wake()
 
-    def drain(self) -> None:
-        """Have the worker end when its connections have ended."""
-        self._to_drain = True
+    def drain(self, hold: float) -> None:
+        """Have the worker end when its connections have ended. `hold`: as in `wire.Drain`."""
+        self._to_drain, self._hold = True, hold
         self.wake()
 
     def wake(self) -> None:
@@ -202,7 +203,7 @@ class Feed:
             await self._channel.send(encode(Mark(version)))
             if self._to_drain and not self._draining:
                 self._draining = True
-                await self._channel.send(encode(Drain()))
+                await self._channel.send(encode(Drain(self._hold)))
 
     async def _send(self, message: Down, sockets: Sequence[socket.socket] = ()) -> None:
         """Tell it; what can't be told is left out, so that all the rest is. Raises ChannelError, and ValueError for

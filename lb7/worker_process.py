@@ -35,6 +35,8 @@ PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 STEADY = 10.0
 SAY_EVERY = 30.0
 """Seconds between two lines of the log about the same failure of one worker."""
+LAST_ANSWERS = 2.0
+"""Seconds before a draining worker is killed in which it answers those whose requests it still holds."""
 _ENDING = 5.0
 """Seconds that a worker has to end after its channel did."""
 _ROOT = Path(__file__).resolve().parent.parent
@@ -105,7 +107,7 @@ class WorkerProcess:
         if self.feed is None:  # it is not there: there is nothing to drain
             await self.close()
             return
-        self.feed.drain()
+        self.feed.drain(timeout - min(LAST_ANSWERS, timeout / 2))
         try:
             await asyncio.wait((self._task,), timeout=timeout)
         finally:

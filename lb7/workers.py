@@ -70,7 +70,7 @@ class Workers:
         self._totals = Totals()
         self._files = CertificateFiles(config.cert_dir)
         self._workers: dict[int, WorkerProcess] = {}
-        self._surplus: set[asyncio.Task[None]] = set()
+        self._surplus: dict[asyncio.Task[None], WorkerProcess] = {}
         self._background: list[asyncio.Task[None]] = []
         self._rebind: dict[str, None] = {}
         self._to_bind = asyncio.Event()
@@ -106,7 +106,7 @@ class Workers:
         self._wanted.apply(delta)
         self._has_table = True
         self._totals.table_changed(delta)
-        for worker in self._workers.values():
+        for worker in (*self._workers.values(), *self._surplus.values()):  # requests wait for servers in all of them
             if worker.feed is not None:
                 worker.feed.changed(encoded)
         if delta.listeners or not self._goal:
@@ -133,9 +133,10 @@ class Workers:
             if number not in self._workers:
                 self._start(number)
         for number in [number for number in self._workers if number >= count]:
-            task = asyncio.create_task(self._end_surplus(self._workers.pop(number)))
-            self._surplus.add(task)
-            task.add_done_callback(self._surplus.discard)
+            worker = self._workers.pop(number)
+            task = asyncio.create_task(self._end_surplus(worker))
+            self._surplus[task] = worker
+            task.add_done_callback(self._surplus.pop)
         self._assign()
         self._changed()
 
@@ -224,7 +225,8 @@ class Workers:
         return sum(worker.replaced for worker in self._workers.values())
 
     async def servers(self, clusters: Sequence[str]) -> dict[str, list[dict[str, str | int | float]]]:
-        """How the servers of clusters are, as the workers see them; what a worker that hangs knows is left out."""
+        """How the servers of clusters are, as the workers see them; what one knows that hangs, or that ends when its
+        connections have, is left out, and then `whole` of each is 0."""
         number, event = next(self._questions), asyncio.Event()
         answers: list[Told] = []
         asked = [worker.feed for worker in self._workers.values() if worker.feed is not None and worker.serves]
@@ -239,7 +241,11 @@ class Workers:
                         event.clear()
         finally:
             del self._answers[number]
-        return servers_together(answer.servers for answer in answers)
+        carrying = sum(worker.feed is not None and worker.version >= 0 for worker in self._workers.values())
+        found = servers_together(answer.servers for answer in answers)
+        for server in itertools.chain.from_iterable(found.values()):
+            server["whole"] = int(len(answers) == carrying and not self._surplus)
+        return found
 
     # --- what workers say ---
 

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from lb7.autoscale.outcome import Outcome
 from lb7.autoscale.provider import Demand
 from lb7.autoscale.scaled_app import ScaledApp
 from mesos_dns.model import App, Key
 
+Go: TypeAlias = Callable[[], bool]
+"""Asked just before a change is sent, when all that may take long is over: whether it is still to be sent. Once it has
+said so the change may be carried out, whatever becomes of the answer."""
+
+
+def at_any_time() -> bool:
+    """A Go that forbids nothing."""
+    return True
+
 
 class Actor(Protocol):
     """Asks an orchestrator for changes, each after it has looked whether the app is what was decided about. Nothing is
     raised for what the network or the orchestrator does."""
 
-    async def scale(self, app: App, before: int, after: int) -> Outcome:
+    async def scale(self, app: App, before: int, after: int, go: Go = at_any_time) -> Outcome:
         """Define the app to have `after` instances, if it has `before`."""
         ...
 
@@ -55,9 +64,17 @@ class Shrinker(Protocol):
         """How far an app is; None: it is not being shrunk."""
         ...
 
-    async def run(self, app: ScaledApp, before: int, after: int, still: Callable[[], bool]) -> Outcome:
-        """From `before` to `after` instances. `still` is asked before anything is killed. Cancelled, or where that is
-        False, the app is left as it was."""
+    async def run(self, app: ScaledApp, before: int, after: int, still: Callable[[], bool], go: Go) -> Outcome:
+        """From `before` to `after` instances. `still` is asked while tasks are emptied, `go` once, before anything is
+        killed. Cancelled before that, or where one of them is False, the app is left as it was."""
+        ...
+
+    def has_left(self, key: Key) -> bool:
+        """Whether tasks of an app may get nothing new though they are not to be removed: it could not be taken back."""
+        ...
+
+    async def release(self, app: App) -> None:
+        """Let all tasks of an app get new requests, whoever wanted to empty them. Raises CoordinatorLost."""
         ...
 
 

@@ -74,7 +74,8 @@ class _Assumed(NamedTuple):
 
 
 class AppState:
-    """See the module."""
+    """See the module. `marked`: tasks of it may get nothing new that are not to be removed, from a drain that came to
+    nothing; that is to be taken back before others are drained."""
 
     def __init__(self, record: Record, now: float, wall: float) -> None:
         self.key = record.key
@@ -87,6 +88,7 @@ class AppState:
         self.change: Underway | None = None
         self.seen = record.decision.at if record.decision is not None else wall
         self.settled_at = now + SETTLE
+        self.marked = False
         self._assumed: _Assumed | None = None
         self._waits_until, self._waits_for = now, ""
         self._told: dict[str, float] = {}
@@ -153,8 +155,14 @@ class AppState:
         elif self.action is None or self.action.state != "given-up":
             text = "not carried out" if told == intent.before else f"another change was made: there are {told}"
             self.action = ShownAction(intent.at, intent.before, intent.after, "dropped", text)
-        self.intent = None
+        self.drop_intent(told)
         return True
+
+    def drop_intent(self, told: int | None = None) -> None:
+        """An intent is settled, and there are `told` instances; None: nothing was done."""
+        intent, self.intent = self.intent, None
+        if intent is not None and intent.kind == "down" and told != intent.after:
+            self.marked = True
 
     def decided(self, decision: Decision, policy: Policy, wall: float) -> bool:
         """Keep a decision; whether its reason is to be told: it is another than before."""
@@ -183,7 +191,8 @@ class AppState:
         after = change.after
         if outcome.result == "done":
             after = after if outcome.instances is None else outcome.instances
-            self.history = self.history.scaled(change.before, after, wall)
+            if change.was_asked:  # else it was so already: counted when it was done, or another's
+                self.history = self.history.scaled(change.before, after, wall)
             self._assumed = _Assumed(after, change.before, now + LAG, now + LAG_LOCK)
         elif outcome.result == "changed" and outcome.instances is not None:
             self._assumed = _Assumed(outcome.instances, change.before, now + LAG, now)

@@ -3,7 +3,7 @@
     decided ─▶ (up: does Marathon itself wait?) ─▶ intent stored ─▶ do we lead? ─▶ asked ─▶ outcome stored
 
 A change that makes an app smaller drains tasks first; it is given up when the decision no longer stands. When leading
-ends, changes end where they are, and their intents stay for the next leader.
+ends, changes end where they are; the intents of those that Marathon may have been asked for stay for the next leader.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from lb7.autoscale.acting import Actor, Shrinker
 from lb7.autoscale.app_state import AppState, Underway
 from lb7.autoscale.decide import Decision
-from lb7.autoscale.outcome import Outcome
+from lb7.autoscale.outcome import Outcome, Result
 from lb7.autoscale.scaled_app import ScaledApp
 from lb7.autoscale.state_store import Deposed, StateStore
 from mesos_dns.coordinate import CoordinatorLost
-from mesos_dns.model import Key
+from mesos_dns.model import App, Key
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Carrier:
         self._leading, self._ended, self._clock, self._results = leading, ended, clock, results
         self._unasked = unasked
         self._tasks: set[asyncio.Task[bool]] = set()
+        self._releasing: dict[Key, asyncio.Task[None]] = {}
         self._under_way: Counter[tuple[str, str, bool]] = Counter()
 
     def has_room(self, app: ScaledApp, decision: Decision) -> bool:
@@ -76,21 +78,38 @@ class Carrier:
     def give_up(self, state: AppState, why: str) -> None:
         """Leave the app as it is, if its tasks still drain."""
         change = state.change
-        if change is None or not change.drains or change.given_up or change.task is None:
+        if change is None or not change.drains or change.given_up or change.was_asked or change.task is None:
             return
-        progress = self._shrink.progress(state.key)
-        if progress is not None and progress.state == "sent":
-            return  # too late
         change.given_up = True
         change.task.cancel()
         log.info("given up app=%s framework=%s %d → %d: %s", *_named(state), change.before, change.after, why)
         state.gave_up(change, why, asyncio.get_running_loop().time(), self._clock())
 
+    def release(self, state: AppState, app: App) -> None:
+        """Let tasks of an app get requests again that were left marked; what fails is tried again when it is asked for
+        again. Until then nothing of the app may be drained."""
+        if state.key not in self._releasing:
+            task = asyncio.get_running_loop().create_task(self._release(state, app))
+            self._releasing[state.key] = task
+            task.add_done_callback(lambda done: self._releasing.pop(state.key, None))
+
+    async def _release(self, state: AppState, app: App) -> None:
+        try:
+            await self._shrink.release(app)
+        except (CoordinatorLost, TimeoutError) as error:
+            log.debug("tasks stay marked for now app=%s framework=%s reason=%s", *_named(state), error)
+        except Exception:
+            log.exception("tasks stay marked for now app=%s framework=%s", *_named(state))
+        else:
+            state.marked = False
+            log.info("tasks that were left marked get requests again app=%s framework=%s", *_named(state))
+
     async def stop(self) -> None:
         """End all of them where they are."""
-        tasks = list(self._tasks)
+        tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._releasing.values()]
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():  # else it is putting things in order already
+                task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_TIME)
 
@@ -103,9 +122,16 @@ class Carrier:
             del self._under_way[place]
         if change.intended_at is not None and not change.was_asked:
             self._unasked[state.key] = change.intended_at
+        state.marked = state.marked or self._shrink.has_left(state.key)
         if task.cancelled():
             is_over = change.given_up
             self._results["given-up"] += is_over
+            if change.intended_at is not None and not change.was_asked and not state.marked:
+                # Whoever leads next need not wonder.
+                if not change.given_up:
+                    state.gave_up(change, "who decided ended", asyncio.get_running_loop().time(), self._clock())
+                state.intent = None
+                self._store.touch(state.shard)
         else:
             is_over = task.result()
         if is_over:
@@ -122,7 +148,8 @@ class Carrier:
             return False
         except Exception:
             log.exception("a change failed app=%s framework=%s %d → %d", *_named(state), change.before, change.after)
-            self._end(state, change, Outcome("uncertain", "a fault of the decider: see its log", retry_after=60.0))
+            result: Result = "uncertain" if change.was_asked else "unreachable"
+            self._end(state, change, Outcome(result, "a fault of the decider: see its log", retry_after=60.0))
         else:
             self._end(state, change, outcome)
         return True
@@ -144,16 +171,22 @@ class Carrier:
             return Outcome("unreachable", f"what is intended can't be stored: {error}")
         if not self._leading():
             return Outcome("unreachable", "leading ended before anything was asked for")
-        change.was_asked = True
+
+        def still() -> bool:
+            return self._leading() and not change.given_up
+
+        def go() -> bool:
+            change.was_asked = still()
+            return change.was_asked
+
         if change.drains:
-            return await self._shrink.run(
-                app, change.before, change.after, lambda: self._leading() and not change.given_up
-            )
+            return await self._shrink.run(app, change.before, change.after, still, go)
         try:
             async with asyncio.timeout(ASK_TIME):
-                return await self._actor.scale(app.app, change.before, change.after)
+                return await self._actor.scale(app.app, change.before, change.after, go)
         except TimeoutError:
-            return Outcome("uncertain", f"no answer within {ASK_TIME:.0f} s")
+            result: Result = "uncertain" if change.was_asked else "unreachable"
+            return Outcome(result, f"no answer within {ASK_TIME:.0f} s")
 
     def _end(self, state: AppState, change: Underway, outcome: Outcome) -> None:
         now, wall = asyncio.get_running_loop().time(), self._clock()

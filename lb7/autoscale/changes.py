@@ -66,11 +66,13 @@ def _under_way(told: ToldApp) -> str:
 
 
 class Scale(msgspec.Struct, frozen=True):
-    """Another number of instances; Marathon chooses which ones go."""
+    """Another number of instances; Marathon chooses which ones go. `started`: tasks that there may be at most, so that
+    none of them goes."""
 
     app_id: str
     before: int
     after: int
+    started: int | None = None
 
     def verdict(self, told: ToldApp) -> Outcome | None:
         """See Change."""
@@ -80,6 +82,8 @@ class Scale(msgspec.Struct, frozen=True):
             return locked(told)
         if told.instances != self.before:
             return Outcome("changed", f"there are {told.instances} instances, not {self.before}", told.instances)
+        if self.started is not None and len(told.tasks) > self.started:
+            return Outcome("changed", f"there are {len(told.tasks)} tasks, not {self.started}", told.instances)
         return None
 
     def request(self) -> Request:

@@ -25,6 +25,7 @@ class _Server(msgspec.Struct, gc=False):
     address: Annotated[str, Meta(max_length=300)] = ""
     task: Annotated[str, Meta(max_length=1000)] = ""
     active: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
+    counted: bool = True
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -37,10 +38,11 @@ _DECODER = msgspec.json.Decoder(list[_Row])
 
 
 class EdgeLoads(msgspec.Struct):
-    """One edge's: requests and states of its servers, by task."""
+    """One edge's: requests and states of its servers, by task; `complete`: it knows all that they have."""
 
     active: dict[str, int] = {}
     states: dict[str, set[str]] = {}
+    complete: bool = True
 
 
 async def ask(client: EdgeClient, apps: Iterable[str]) -> EdgeLoads:
@@ -74,18 +76,22 @@ def read(body: bytes, app: str, into: EdgeLoads) -> None:
                 place = row.port, server.address, server.task
                 busy[place] = max(busy.get(place, 0), server.active)
                 into.states.setdefault(server.task, set()).add(server.state)
+                into.complete = into.complete and server.counted
     for (_, _, task), active in busy.items():
         into.active[task] = into.active.get(task, 0) + active
 
 
 def together(told: Iterable[EdgeLoads], complete: bool) -> Loads:
-    """What several edges said. A task drains where no edge says otherwise."""
+    """What several edges said. A task drains where no edge says otherwise. An edge whose check of it fails says that it
+    is down, whether it drains there or not; one that waits for it to answer first (waking) would send to it."""
     active: dict[str, int] = {}
     states: dict[str, set[str]] = {}
     for each in told:
+        complete = complete and each.complete
         for task, number in each.active.items():
             active[task] = active.get(task, 0) + number
         for task, found in each.states.items():
             states.setdefault(task, set()).update(found)
     draining = frozenset(task for task, found in states.items() if found == {"draining"})
-    return Loads(active, draining, complete)
+    down = frozenset(task for task, found in states.items() if "down" in found <= {"draining", "down"})
+    return Loads(active, draining, complete, down)

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
+from lb7.autoscale.acting import Go, at_any_time
 from lb7.autoscale.changes import LOCKED_PAUSE, Change, Remove, Resize, Scale, refused
 from lb7.autoscale.marathon_peer import Peer
 from lb7.autoscale.marathon_told import ToldApp, read_accepted, read_refusal
@@ -35,7 +36,7 @@ LOOKS = (0.2, 1.0, 3.0)
 """Seconds before each look at an app after a change without an answer."""
 
 PARALLEL = 8
-"""Changes under way at one Marathon; more wait."""
+"""Changes under way at one Marathon; more wait. Those that wake an app are counted apart."""
 
 RETRY_FIRST, RETRY_MOST = 1.0, 60.0
 """Seconds until the next try after the first and after many failures."""
@@ -80,19 +81,22 @@ class MarathonActor:
         self._looks = tuple(looks)
         self._dice = dice or random.Random()
         self._complain = Complaints(log)
-        self._gates: dict[str, asyncio.Semaphore] = {}
+        self._gates: dict[tuple[str, bool], asyncio.Semaphore] = {}
         self._failures: OrderedDict[Key, int] = OrderedDict()
         self._versions: OrderedDict[str, str] = OrderedDict()
         self._queues: dict[str, tuple[float, dict[str, float]]] = {}
         self._queue_locks: dict[str, asyncio.Lock] = {}
 
-    async def scale(self, app: App, before: int, after: int) -> Outcome:
-        """Have `after` instances where there are `before`; which ones go is Marathon's choice."""
-        return await self._carry_out(app, Scale(app.id, before, after))
+    async def scale(
+        self, app: App, before: int, after: int, go: Go = at_any_time, started: int | None = None
+    ) -> Outcome:
+        """Have `after` instances where there are `before`; which ones go is Marathon's choice. With `started` only if
+        there are no more tasks than that."""
+        return await self._carry_out(app, Scale(app.id, before, after, started), go, wakes=not before)
 
-    async def remove(self, app: App, before: int, victims: Sequence[str]) -> Outcome:
+    async def remove(self, app: App, before: int, victims: Sequence[str], go: Go = at_any_time) -> Outcome:
         """Kill the tasks with these ids and have so many fewer instances than `before`."""
-        return await self._carry_out(app, Remove(app.id, before, tuple(dict.fromkeys(victims))))
+        return await self._carry_out(app, Remove(app.id, before, tuple(dict.fromkeys(victims))), go)
 
     async def resize(self, app: App, cpus: float | None = None, mem: float | None = None) -> Outcome:
         """Other processors and MiB of memory for each instance, as a rolling deployment; None: as they are.
@@ -138,7 +142,7 @@ class MarathonActor:
             return False
         return all(task >= told.configured_at for task in told.tasks.values())
 
-    async def _with_peer(self, app: App, ask: Callable[[Peer], Awaitable[_T]]) -> _T:
+    async def _with_peer(self, app: App, ask: Callable[[Peer], Awaitable[_T]], *, wakes: bool = False) -> _T:
         """Ask the app's Marathon something. Raises MarathonError, and OSError for files that can't be read."""
         bases = []
         for url in self._urls(app.framework_id):
@@ -148,18 +152,18 @@ class MarathonActor:
                 self._complain(f"a Marathon's URL is not used framework={app.framework_id}: {error}")
         if not bases:
             raise MarathonError("connect", f"no URL of the Marathon {app.framework_id!r} is known", unsent=True)
-        async with self._gates.setdefault(app.framework_id, asyncio.Semaphore(PARALLEL)):
+        async with self._gates.setdefault((app.framework_id, wakes), asyncio.Semaphore(PARALLEL)):
             async with MarathonClient(self._config, bases, self._hosts, self.counters, self._auth) as client:
                 return await ask(Peer(client, bases, app.framework_id))
 
-    async def _carry_out(self, app: App, change: Change) -> Outcome:
-        """A change from beginning to end."""
+    async def _carry_out(self, app: App, change: Change, go: Go = at_any_time, *, wakes: bool = False) -> Outcome:
+        """A change from beginning to end; `go` is asked at the last moment."""
         if app.kind != "app":
             return refused(f"{app.id} is a {app.kind}: only apps are changed")
         if not is_addressable(app.id):
             return refused(f"{app.id} can't be changed: Marathon takes the URL of such an id for something else")
         try:
-            outcome = await self._with_peer(app, lambda peer: self._ask_for(peer, app, change))
+            outcome = await self._with_peer(app, lambda peer: self._ask_for(peer, app, change, go), wakes=wakes)
         except MarathonError as error:
             if error.kind == "auth" or error.status in (401, 403):
                 return refused(str(error))
@@ -180,7 +184,7 @@ class MarathonActor:
         pause = min(RETRY_MOST, RETRY_FIRST * 2.0 ** min(failures, 10)) * self._dice.uniform(0.5, 1.0)
         return Outcome(outcome.result, outcome.text, outcome.instances, outcome.deployment, max(RETRY_FIRST, pause))
 
-    async def _ask_for(self, peer: Peer, app: App, change: Change) -> Outcome:
+    async def _ask_for(self, peer: Peer, app: App, change: Change, go: Go) -> Outcome:
         """Look, ask, and understand the answer. Raises MarathonError where nothing was done."""
         told = await peer.app(app)
         if told is None:
@@ -188,6 +192,8 @@ class MarathonActor:
         verdict = change.verdict(told)
         if verdict is not None:
             return verdict
+        if not go():
+            return Outcome("changed", "it is no longer wanted", told.instances)
         try:
             status, body = await peer.send(change.request(), self._patience)
         except MarathonError as error:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from lb7.autoscale.changes import Request, app_path
 from lb7.autoscale.marathon_told import ToldApp, read_app, read_deployments, read_framework, read_queue
 from mesos_dns.model import App
-from mesos_dns.sources.marathon_client import MarathonClient, MarathonError
+from mesos_dns.sources.marathon_client import Answer, MarathonClient, MarathonError
 
 MAX_APP = 64 << 20
 MAX_LIST = 16 << 20
@@ -74,11 +74,8 @@ class Peer:
         first: MarathonError | None = None
         for base in tuple(self._bases):
             try:
-                answer, body = await self._client.read(base, path, limit=limit, within=WITHIN)
-                await self._is_ours(answer.base)
+                answer, body = await self._read(base, path, limit)
             except MarathonError as error:
-                if error.does_not_exist:
-                    await self._is_ours(base)
                 if error.kind == "auth" or error.does_not_exist:
                     raise
                 first = first or error
@@ -89,6 +86,17 @@ class Peer:
             except ValueError as error:
                 raise MarathonError("document", f"{answer.base}{path}: {error}", 200) from None
         raise first or MarathonError("connect", "no URL of this Marathon is known", unsent=True)
+
+    async def _read(self, base: str, path: str, limit: int) -> tuple[Answer, bytes]:
+        """The answer of one URL, also that there is no such thing, if our Marathon is there."""
+        try:
+            answer, body = await self._client.read(base, path, limit=limit, within=WITHIN)
+        except MarathonError as error:
+            if error.does_not_exist:
+                await self._is_ours(base)
+            raise
+        await self._is_ours(answer.base)
+        return answer, body
 
     async def _is_ours(self, base: str) -> None:
         """Raises MarathonError when another Marathon is there than the one that the app belongs to."""

@@ -37,11 +37,13 @@ class Provider(Protocol):
 
 class Loads(msgspec.Struct, frozen=True):
     """Requests and connections of an app's tasks now, by task id, all edges together; `draining` are those to which no
-    edge sends anything new. `complete`: every edge told."""
+    edge sends anything new, `down` those of which the checks of edges say so where they do not say that they drain.
+    `complete`: every edge told."""
 
     active: dict[str, int] = {}
     draining: frozenset[str] = frozenset()
     complete: bool = False
+    down: frozenset[str] = frozenset()
 
 
 class Demand(Provider, Protocol):

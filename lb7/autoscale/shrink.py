@@ -3,7 +3,7 @@
 Victims are chosen by how busy they are, marked as draining, and watched until every edge has taken notice and none of
 their requests is left, or until `drain_timeout`. Then, if it is still wanted, Marathon is asked to kill exactly them.
 Whatever stops it before that clears the marks, and nothing was lost: it is no longer wanted, the app is to go to zero
-and requests wait for it, it is cancelled.
+and requests wait for it, it is cancelled, Marathon takes so long to be asked that the marks would end before.
 
     no instance was started for it ─▶ Marathon's number alone
     no edge knows the victims      ─▶ a short wait (nodes hear of it too), then removed
@@ -19,10 +19,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
+from lb7.autoscale.acting import Go
 from lb7.autoscale.outcome import Outcome
 from lb7.autoscale.provider import Demand, Loads
 from lb7.autoscale.scaled_app import ScaledApp
@@ -43,6 +45,9 @@ SETTLE = 2.0
 MARGIN = 60.0
 """Seconds for which a mark holds beyond `drain_timeout`: until Marathon has killed who is marked."""
 
+LEAST_LEFT = 20.0
+"""Seconds for which marks have to hold when Marathon is asked: longer than it thinks about it."""
+
 CLEARING = 5.0
 """Seconds that taking marks back may take where something else waits for it."""
 
@@ -57,19 +62,19 @@ class Drains(Protocol):
         """These of the app's tasks, and no other, until then (seconds since 1970)."""
         ...
 
-    async def clear(self, app: App) -> None:
-        """None of the app's tasks."""
+    async def clear(self, app: App, until: float | None = None) -> None:
+        """None of the app's tasks. With `until` only if it is what was set with it: not what another has set since."""
         ...
 
 
 class Remover(Protocol):
     """Who changes the app in the end; lb7/autoscale/marathon.py."""
 
-    async def scale(self, app: App, before: int, after: int) -> Outcome:
-        """Another number; raises nothing."""
+    async def scale(self, app: App, before: int, after: int, go: Go, started: int | None) -> Outcome:
+        """Another number, if no more than `started` tasks are there; raises nothing."""
         ...
 
-    async def remove(self, app: App, before: int, victims: Sequence[str]) -> Outcome:
+    async def remove(self, app: App, before: int, victims: Sequence[str], go: Go) -> Outcome:
         """These tasks go for good; raises nothing."""
         ...
 
@@ -82,6 +87,22 @@ class Progress(msgspec.Struct, frozen=True):
     tasks: int
     busy: int = 0
     until: float = 0.0
+
+
+@dataclass
+class _Shrinking:
+    """One app that is being shrunk; `until` when its drain ends, `last` up to when (by the loop's clock,
+    which nobody sets) Marathon may be asked to kill `chosen`, `sent` once it was."""
+
+    app: ScaledApp
+    chosen: tuple[str, ...]
+    before: int
+    after: int
+    still: Callable[[], bool]
+    go: Go
+    until: float = 0.0
+    last: float = 0.0
+    sent: bool = False
 
 
 class _Called(Exception):
@@ -110,25 +131,37 @@ class Shrink:
         self._settle = settle
         self._clock = clock
         self._progress: dict[Key, Progress] = {}
+        self._left: set[Key] = set()
 
     def progress(self, key: Key) -> Progress | None:
         """How far the shrinking of an app is; None: it is not being shrunk."""
         return self._progress.get(key)
 
-    async def run(self, app: ScaledApp, before: int, after: int, still: Callable[[], bool]) -> Outcome:
-        """Shrink an app from `before` instances to `after`. `still()`: it is still wanted, and we may still act.
+    def has_left(self, key: Key) -> bool:
+        """See acting.Shrinker."""
+        return key in self._left
+
+    async def release(self, app: App) -> None:
+        """See acting.Shrinker."""
+        async with asyncio.timeout(CLEARING):
+            await self._drains.clear(app)
+        self._left.discard(app.key)
+
+    async def run(self, app: ScaledApp, before: int, after: int, still: Callable[[], bool], go: Go) -> Outcome:
+        """Shrink an app from `before` instances to `after`. `still()`: it is still wanted, and we may still act; `go()`
+        the same at the moment when Marathon is asked, and then it can't be taken back.
 
         `instances` of the outcome may be more than `after`: instances that were never started go first, without a
         drain, and the next decision does the rest.
         """
         missing = before - len(app.tasks)
         if missing > 0 or before <= after:
-            return await self._actor.scale(app.app, before, max(after, before - missing) if missing > 0 else after)
+            fewer = max(after, before - missing) if missing > 0 else after
+            return await self._actor.scale(app.app, before, fewer, go, len(app.tasks))
         loads = await self._demand.loads(app)
         chosen = victims(app.tasks, loads.active, before, after)
         try:
-            await self._drain(app, chosen, after, still)
-            return await self._remove(app, before, chosen, still)
+            return await self._shrink(_Shrinking(app, chosen, before, after, still, go))
         except CoordinatorLost as error:
             return Outcome("unreachable", f"the coordinator: {error}", retry_after=LOST_PAUSE)
         except _Called as why:
@@ -137,53 +170,73 @@ class Shrink:
         finally:
             self._progress.pop(app.key, None)
 
-    async def _drain(self, app: ScaledApp, chosen: Sequence[str], after: int, still: Callable[[], bool]) -> None:
-        """Mark the victims and wait until they are idle. Raises _Called, CoordinatorLost; then no mark is left."""
-        loop = asyncio.get_running_loop()
-        limit, pause = self.drain_timeout, self._poll
-        idle = frozenset(task.id for task in app.tasks if not task.ready)
-        until = self._clock() + limit
-        self._progress[app.key] = Progress("draining", len(chosen), 0, until)
+    async def _shrink(self, it: _Shrinking) -> Outcome:
+        """Drain the victims and have them killed; where that surely did not happen the marks are taken back. Raises
+        _Called, CoordinatorLost."""
+        it.until = self._clock() + self.drain_timeout
+        it.last = asyncio.get_running_loop().time() + self.drain_timeout + MARGIN - LEAST_LEFT
+        self._progress[it.app.key] = Progress("draining", len(it.chosen), 0, it.until)
         try:
-            await self._drains.set(app.app, chosen, until + MARGIN)
-            began = loop.time()
-            while True:
-                loads = await self._demand.loads(app)
-                busy = _busy(loads, chosen)
-                self._progress[app.key] = Progress("draining", len(chosen), busy, until)
-                self._check(app, after, still)
-                waited = loop.time() - began
-                if waited >= limit or (not busy and _noticed(loads, chosen, idle, waited >= self._settle)):
-                    return
-                await asyncio.sleep(min(pause, limit - waited))
-                pause = min(pause * SLOWER, self._poll * SLOWEST)
+            await self._drain(it)
+            outcome = await self._actor.remove(it.app.app, it.before, it.chosen, lambda: self._may_send(it))
         except BaseException:
-            await self._clear(app)
+            if not it.sent:
+                await self._clear(it)
             raise
-
-    def _check(self, app: ScaledApp, after: int, still: Callable[[], bool]) -> None:
-        """Raises _Called when it should not go on."""
-        if not still():
-            raise _Called("it is no longer wanted")
-        if not after and (held := self._demand.held(app)):
-            raise _Called(f"{held} requests wait for an instance")
-
-    async def _remove(self, app: ScaledApp, before: int, chosen: Sequence[str], still: Callable[[], bool]) -> Outcome:
-        """Have the victims killed; where that surely did not happen the marks are taken back."""
-        self._progress[app.key] = Progress("sent", len(chosen))
-        outcome = await self._actor.remove(app.app, before, chosen)
-        if outcome.result not in ("done", "uncertain"):
-            await self._clear(app)
+        if not it.sent or outcome.result not in ("done", "uncertain"):
+            await self._clear(it)
         return outcome
 
-    async def _clear(self, app: ScaledApp) -> None:
-        """Take the marks back, also while being cancelled, but not for long: they expire by themselves."""
+    async def _drain(self, it: _Shrinking) -> None:
+        """Mark the victims and wait until they are idle. Raises _Called, CoordinatorLost."""
+        loop = asyncio.get_running_loop()
+        limit, pause = self.drain_timeout, self._poll
+        idle = frozenset(task.id for task in it.app.tasks if not task.ready)
+        self._check(it)
+        await self._drains.set(it.app.app, it.chosen, it.until + MARGIN)
+        self._left.discard(it.app.key)  # these were set in their place
+        began = loop.time()
+        while True:
+            loads = await self._demand.loads(it.app)
+            busy = _busy(loads, it.chosen)
+            self._progress[it.app.key] = Progress("draining", len(it.chosen), busy, it.until)
+            self._check(it)
+            waited = loop.time() - began
+            if waited >= limit or (not busy and _noticed(loads, it.chosen, idle, waited >= self._settle)):
+                return
+            await asyncio.sleep(min(pause, limit - waited))
+            pause = min(pause * SLOWER, self._poll * SLOWEST)
+
+    def _check(self, it: _Shrinking) -> None:
+        """Raises _Called when it should not go on."""
+        if not it.still():
+            raise _Called("it is no longer wanted")
+        if not it.after and (held := self._demand.held(it.app)):
+            raise _Called(f"{held} requests wait for an instance")
+
+    def _may_send(self, it: _Shrinking) -> bool:
+        """Whether the victims may be killed now. From then on it can't be taken back. Raises _Called."""
+        self._check(it)
+        if asyncio.get_running_loop().time() > it.last:
+            raise _Called("Marathon took so long that tasks would get requests again before they are killed")
+        if not it.go():
+            return False
+        it.sent = True
+        self._progress[it.app.key] = Progress("sent", len(it.chosen))
+        return True
+
+    async def _clear(self, it: _Shrinking) -> None:
+        """Take the marks back, also while being cancelled, but not for long: `release` may do it later, and they expire
+        by themselves."""
+        key = it.app.key
+        self._left.add(key)
         try:
             async with asyncio.timeout(CLEARING):
-                await self._drains.clear(app.app)
+                await self._drains.clear(it.app.app, it.until + MARGIN)
+            self._left.discard(key)
         except (CoordinatorLost, TimeoutError) as error:
             text = str(error) or "timeout"
-            log.warning("tasks stay marked as draining until that expires app=%s error=%s", app.app.id, text)
+            log.warning("tasks stay marked as draining for now app=%s error=%s", it.app.app.id, text)
 
 
 def _busy(loads: Loads, chosen: Iterable[str]) -> int:
@@ -193,7 +246,10 @@ def _busy(loads: Loads, chosen: Iterable[str]) -> int:
 
 def _noticed(loads: Loads, chosen: Iterable[str], idle: frozenset[str], settled: bool) -> bool:
     """Whether no edge sends the victims anything new: each says so, or had time to hear and has no such server, or one
-    of a task that does not serve (which edges may tell as down, whether it drains or not)."""
+    that is down or of a task that does not serve (which edges tell as down, whether it drains or not)."""
     if not loads.complete:
         return False
-    return all(name in loads.draining or (settled and (name not in loads.active or name in idle)) for name in chosen)
+    heard = loads.draining
+    if settled:
+        heard |= {name for name in chosen if name not in loads.active or name in idle or name in loads.down}
+    return heard.issuperset(chosen)

@@ -13,8 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import msgspec
-
 from lb7.autoscale.acting import Actor, Shrinker
 from lb7.autoscale.app_state import AppState
 from lb7.autoscale.carrier import Carrier
@@ -109,7 +107,9 @@ class Term:
         await self._around.deployed.known.wait()
         now, wall = asyncio.get_running_loop().time(), self._around.clock()
         for record in records:
-            self._keep(AppState(self._without_unasked(record), now, wall))
+            state = self._keep(AppState(record, now, wall))
+            if state.intent is not None and self._around.unasked.get(state.key) == state.intent.at:
+                state.drop_intent()  # this process knows that nothing came of it
         self._around.unasked.clear()
         self.ready = True
         self._around.counts.terms += 1
@@ -146,7 +146,8 @@ class Term:
     def is_changing(self, key: Key) -> bool:
         """Whether Marathon is being asked for a change of this app that can't be given up."""
         state = self.states.get(key)
-        return state is not None and state.change is not None and not state.change.drains
+        change = state.change if state is not None else None
+        return change is not None and (change.was_asked or not change.drains)
 
     # --- the round -----------------------------------------------------------------------------------
 
@@ -217,6 +218,8 @@ class Term:
         is_news = state.decided(decision, policy, wall)
         around.counts.decisions[decision.reason] += 1
         self.store.touch(state.shard, urgent=is_settled)
+        if state.marked and state.change is None:
+            self._carrier.release(state, app.app)
         self._carry_out(state, app, decision, is_news)
 
     def _carry_out(self, state: AppState, app: ScaledApp, decision: Decision, is_news: bool) -> None:
@@ -227,7 +230,8 @@ class Term:
             elif is_news:
                 _tell(app, decision)
         elif decision.instances != decision.current:
-            if self._carrier.has_room(app, decision):  # else it is decided about anew in its next turn
+            is_free = not state.marked or decision.instances > decision.current
+            if is_free and self._carrier.has_room(app, decision):  # else it is decided about anew in its next turn
                 _tell(app, decision)
                 self._carrier.begin(state, app, decision)
         else:
@@ -237,13 +241,6 @@ class Term:
                 self._turns.sooner(state.key, asyncio.get_running_loop().time() + SOON)
 
     # --- what is kept --------------------------------------------------------------------------------
-
-    def _without_unasked(self, record: Record) -> Record:
-        """What was stored, without an intent of which this process knows that nothing came of it."""
-        intent = record.intent
-        if intent is None or self._around.unasked.get(record.key) != intent.at:
-            return record
-        return msgspec.structs.replace(record, intent=None)
 
     def _keep(self, state: AppState) -> AppState:
         self.states[state.key] = self._by_shard[state.shard][state.key] = state

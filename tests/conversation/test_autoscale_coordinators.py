@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.coordinators import StateDirCoordinator
+from agent.draining import drain_key
 from agent.zookeeper_coordinator import ZooKeeperCoordinator
 from lb7.autoscale import app_state
 from lb7.autoscale.policy import Direction, Metric, Policy
@@ -18,6 +19,7 @@ from mesos_dns.coordinate import Coordinator
 from mesos_dns.model import Key
 from mesos_dns.zookeeper import Session
 from tests.fakes.scaling import Decider, World, running, steps
+from tests.fakes.scaling_drains import marking
 from tests.system.ensemble import Ensemble
 from tests.zookeeper_clients import session, unique_path, until
 from tests.zookeeper_faults import drop, end_session, lose_answers
@@ -114,3 +116,33 @@ async def test_sessions_that_break_and_end_make_no_change_twice(
                     await (end_session(zookeeper, opened) if instances > 5 else drop(opened))
                     await until(lambda instances=instances: world.instances[key] == instances)  # type: ignore[misc]
             assert steps(world.asked) == [(2, 5), (5, 8), (8, 3), (3, 5)]
+
+
+async def test_what_drains_when_a_session_ends_gets_requests_again(
+    zookeeper: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_state, "SETTLE", 1.0)
+    world, root = quick(), unique_path()
+    key = world.add("/web", 6, POLICY)
+    drains = drain_key(key)
+    world.load[key] = 320.0
+    async with on_zookeeper(zookeeper, root) as (first, one_on), on_zookeeper(zookeeper, root) as (second, two_on):
+        sessions = {"one": (first, two_on), "two": (second, one_on)}
+        one = marking(decider(world, "one", one_on), one_on)
+        two = marking(decider(world, "two", two_on), two_on)
+        async with running(one, two):
+            for ends in (True, False, True):
+                await until(lambda: one.scaler.leading or two.scaler.leading)
+                opened, other_on = sessions["one" if one.scaler.leading else "two"]
+                await _until_stored(other_on, drains, True)
+                world.load[key] = 550.0
+                await (end_session(zookeeper, opened) if ends else drop(opened))
+                await _until_stored(other_on, drains, False)
+                world.load[key] = 320.0
+            assert world.asked == []
+
+
+async def _until_stored(coordinator: Coordinator, key: str, there: bool) -> None:
+    async with asyncio.timeout(60):
+        while (await coordinator.get(key) is not None) != there:
+            await asyncio.sleep(0.05)

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from lb7.autoscale.acting import Go, at_any_time
 from lb7.autoscale.carrier import MOST_ASKED
 from lb7.autoscale.outcome import Outcome
 from lb7.autoscale.policy import Direction, Metric, Policy, Rate
@@ -273,11 +274,11 @@ def test_a_marathon_that_does_not_answer_costs_another_ones_apps_nothing() -> No
         one = world.decider("one")
         scale, waiting = one.hands.scale, list[str]()
 
-        async def scale_some(app: App, before: int, after: int) -> Outcome:
+        async def scale_some(app: App, before: int, after: int, go: Go = at_any_time) -> Outcome:
             if app.framework_id == "marathon-2":
                 waiting.append(app.id)
                 await asyncio.sleep(1000)
-            return await scale(app, before, after)
+            return await scale(app, before, after, go)
 
         one.hands.scale = scale_some  # type: ignore[method-assign]
         async with running(one):

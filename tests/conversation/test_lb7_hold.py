@@ -373,6 +373,19 @@ async def test_an_edge_that_drains_serves_what_it_holds() -> None:
         assert (answer.status, answer.fields("Connection")) == (200, [b"close"])
 
 
+@told
+async def test_an_edge_that_ends_soon_holds_nothing_for_longer() -> None:
+    async with backend() as server, sleeping() as edge:
+        (client,) = await held(edge, "/1")
+        edge.edge.end_holding(0.0)
+        edge.edge.end_holding(30.0)
+        answers = [await client.answer(), await edge.ask("/2")]
+        assert [(answer.status, answer.fields("Retry-After")) for answer in answers] == [(503, [b"5"])] * 2
+        assert edge.counted("hold_timeouts") == 2
+        change(edge, server)
+        assert (await edge.ask("/3")).status == 200
+
+
 class App:
     """Three programs that come, begin to listen some time later, drain and go, as chance has it."""
 

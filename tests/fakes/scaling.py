@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lb7.autoscale.acting import Go, at_any_time
 from lb7.autoscale.config import AutoscaleConfig
 from lb7.autoscale.outcome import Outcome
 from lb7.autoscale.policy import KINDS, Kind, Metric, Policy
@@ -80,6 +81,7 @@ class World:
         self.drain_time = 5.0
         self.queue_delay = 0.0
         self.cleared: list[Key] = []
+        self.released: list[Key] = []
         self.deciders: list[Decider] = []
         self._deployments: dict[Key, _Changing] = {}
         self._shown: dict[Key, ScaledApp] = {}
@@ -223,10 +225,12 @@ class Hands:
         self._progress: dict[Key, Emptying] = {}
         self.resized: list[tuple[str, float | None, float | None]] = []
 
-    async def scale(self, app: App, before: int, after: int) -> Outcome:
+    async def scale(self, app: App, before: int, after: int, go: Go = at_any_time) -> Outcome:
         """See acting.Actor."""
         world = self._world
         await asyncio.sleep(world.think)
+        if not go():
+            return Outcome("changed", "it is no longer wanted")
         world.stage.before_ask(self._name, app.key)
         if self._name in world.dead:
             await asyncio.Event().wait()
@@ -256,9 +260,25 @@ class Hands:
         """See acting.Shrinker."""
         return self._progress.get(key)
 
-    async def run(self, app: ScaledApp, before: int, after: int, still: Callable[[], bool]) -> Outcome:
+    def has_left(self, key: Key) -> bool:
+        """See acting.Shrinker."""
+        return False
+
+    async def release(self, app: App) -> None:
+        """See acting.Shrinker."""
+        await self._world.memory.client().get("drains")
+        self._world.released.append(app.key)
+
+    async def run(self, app: ScaledApp, before: int, after: int, still: Callable[[], bool], go: Go) -> Outcome:
         """Empty tasks, then remove them."""
         world = self._world
+
+        def sends() -> bool:
+            if go():
+                self._progress[app.key] = Emptying("sent", before - after)
+                return True
+            return False
+
         self._progress[app.key] = Emptying("draining", before - after)
         try:
             end = world.now + world.drain_time
@@ -267,8 +287,7 @@ class Hands:
                 if not still():
                     world.cleared.append(app.key)
                     return Outcome("changed", "given up: no longer wanted")
-            self._progress[app.key] = Emptying("sent", before - after)
-            return await self.scale(app.app, before, after)
+            return await self.scale(app.app, before, after, sends)
         except asyncio.CancelledError:
             world.cleared.append(app.key)
             raise

@@ -51,9 +51,9 @@ LABELS = {
 class Change:
     """What Marathon was asked for: how many instances there were and are to be."""
 
-    def __init__(self, before: int, after: int, forced: bool) -> None:
-        self.at = time.monotonic()
-        self.before, self.after, self.forced = before, after, forced
+    def __init__(self, app: str, before: int, after: int, forced: bool) -> None:
+        self.at = time.time()
+        self.app, self.before, self.after, self.forced = app, before, after, forced
 
     def __repr__(self) -> str:
         return f"{self.before}→{self.after}"
@@ -65,13 +65,13 @@ class Load(threading.Thread):
     Each answer is noted: `statuses` counts them (0: no answer), `tasks` who gave those of the last second or so.
     """
 
-    def __init__(self, port: int, clients: int = 8) -> None:
+    def __init__(self, port: int, clients: int = 8, vhost: str = VHOST) -> None:
         super().__init__(name="load")
         self.rate = 0.0
         self.statuses: Counter[int] = Counter()
         self.failures: list[str] = []
         self.longest = 0.0
-        self._port, self._clients = port, clients
+        self._port, self._clients, self._vhost = port, clients, vhost
         self._stopped = threading.Event()
         self._due = 0.0
 
@@ -109,7 +109,7 @@ class Load(threading.Thread):
     def _ask(self, connection: http.client.HTTPConnection) -> http.client.HTTPConnection:
         began = time.monotonic()
         try:
-            connection.request("GET", "/", headers={"Host": VHOST})
+            connection.request("GET", "/", headers={"Host": self._vhost})
             answer = connection.getresponse()
             body = answer.read()
             self.statuses[answer.status] += 1
@@ -138,7 +138,7 @@ class Stage:
         self._marathon = marathon
         self._zookeeper = zookeeper
         self.port, *ports = free_ports(7)
-        self._ports = {name: (ports[2 * n], ports[2 * n + 1]) for n, name in enumerate(("one", "two", "edge"))}
+        self.ports = {name: (ports[2 * n], ports[2 * n + 1]) for n, name in enumerate(("one", "two", "edge"))}
         self.programs: dict[str, Program] = {}
         self.load = Load(self.port)
         self._note_changes()
@@ -146,19 +146,19 @@ class Stage:
     def start(self) -> None:
         """Run all of it, until the edge serves."""
         for name in ("one", "two"):
-            self.programs[name] = self._pharos(
+            self.programs[name] = self.pharos(
                 name,
                 f'[mesos]\nmasters = ["{self.sim.url}"]\n[marathon]\n'
                 f'[autoscale]\ninterval = "1s"\nwindow = "3s"\ndrain_timeout = "5s"\n',
             )
-        servers = quoted([f"http://{HOST}:{self._ports[name][0]}" for name in ("one", "two")])
-        self.programs["edge"] = self._pharos(
+        servers = quoted([f"http://{HOST}:{self.ports[name][0]}" for name in ("one", "two")])
+        self.programs["edge"] = self.pharos(
             "edge",
             f'[relay]\nservers = {servers}\n[l7]\nhttp = ["{HOST}:{self.port}"]\nhttps = []\napp_id = []\n'
             f"service_ports = false\nworkers = 2\n",
         )
         for name, program in self.programs.items():
-            until(lambda name=name: self._is_ready(name), f"{name} is ready", program.text, LIMIT)  # type: ignore[misc]
+            until(lambda name=name: self.is_ready(name), f"{name} is ready", program.text, LIMIT)  # type: ignore[misc]
 
     def stop(self) -> None:
         """End all of it."""
@@ -170,18 +170,19 @@ class Stage:
         """What a function of the simulated Marathon gives, on its thread."""
         return self.sim.call(lambda: work(self._marathon))
 
-    def create(self, instances: int = 1, **labels: str) -> None:
-        """The app; Marathon starts it."""
-        raw: Json = {"id": APP, "cmd": "serve", "cpus": 0.1, "mem": 32, "instances": instances}
-        ports = [{"name": "http", "labels": {}}]
-        self.marathon(lambda marathon: marathon.create({**raw, "labels": LABELS | labels, "portDefinitions": ports}))
-        until(lambda: self.running() == instances and not self.deployments(), "the app runs", self.told, LIMIT)
+    def create(self, instances: int = 1, app: str = APP, **labels: str) -> None:
+        """The app; Marathon starts it. Another one than APP has no labels but those given."""
+        raw: Json = {"id": app, "cmd": "serve", "cpus": 0.1, "mem": 32, "instances": instances}
+        ports = [{"name": "http", "labels": {}, "port": free_ports(1)[0]}]
+        labels = (LABELS if app == APP else {}) | labels
+        self.marathon(lambda marathon: marathon.create({**raw, "labels": labels, "portDefinitions": ports}))
+        until(lambda: self.running(app) == instances and not self.deployments(), "the app runs", self.told, LIMIT)
 
-    def running(self) -> int:
+    def running(self, app: str = APP) -> int:
         """Tasks of the app that run."""
         return self.marathon(
             lambda marathon: sum(
-                instance.task.state == "TASK_RUNNING" for instance in marathon.apps[APP].instances.values()
+                instance.task.state == "TASK_RUNNING" for instance in marathon.apps[app].instances.values()
             )
         )
 
@@ -189,9 +190,9 @@ class Stage:
         """Deployments that are under way."""
         return self.marathon(lambda marathon: list(marathon.deployments))
 
-    def until_running(self, count: int, what: str = "") -> float:
+    def until_running(self, count: int, what: str = "", app: str = APP) -> float:
         """Wait until so many run; seconds."""
-        return until(lambda: self.running() == count, what or f"{count} instances", self.told, LIMIT)
+        return until(lambda: self.running(app) == count, what or f"{count} of {app}", self.told, LIMIT)
 
     def served(self, count: int) -> None:
         """Wait until so many more requests were answered with 200."""
@@ -201,26 +202,40 @@ class Stage:
     def autoscale(self, name: str) -> Any:
         """What a server tells of scaling; None where it does not answer."""
         try:
-            return self._get(f"http://{HOST}:{self._ports[name][1]}/v1/autoscale")
+            return self._get(f"http://{HOST}:{self.ports[name][1]}/v1/autoscale")
         except (OSError, ValueError, http.client.HTTPException):
             return None
 
     def leader(self) -> str:
         """The server that decides; "" while none does."""
-        for name in ("one", "two"):
+        for name in self.programs:
             if self.programs[name].running.poll() is None and (told := self.autoscale(name)) and told["leading"]:
                 return name
         return ""
 
+    def row(self, app: str = APP) -> Any:
+        """What the one that decides tells of an app; an empty row while nothing is known of it."""
+        rows = (self.autoscale(self.leader() or "one") or {"apps": []})["apps"]
+        return next((row for row in rows if row["app"] == app and row["decision"]), {"decision": {"reason": ""}})
+
+    def decided(self, reason: str, app: str = APP) -> Any:
+        """Wait until the last decision about an app is for this reason; the decision."""
+        until(lambda: self.row(app)["decision"]["reason"] == reason, f"{app} is {reason}", self.told, LIMIT)
+        return self.row(app)["decision"]
+
+    def changes_of(self, app: str) -> list[tuple[int, int]]:
+        """Changes of its size, in their order."""
+        return [(change.before, change.after) for change in self.changes if change.app == app]
+
     def admin(self, name: str) -> str:
         """Where a program's `[admin]` is."""
-        return f"http://{HOST}:{self._ports[name][1]}"
+        return f"http://{HOST}:{self.ports[name][1]}"
 
     def told(self) -> str:
         """For a failure: what happened."""
         parts = [
             f"{self.changes} rate={self.load.rate} {dict(self.load.statuses)} {self.load.failures[-3:]}",
-            *(json.dumps(self.autoscale(name))[:4000] for name in ("one", "two")),
+            *(json.dumps(self.autoscale(name))[:8000] for name in self.programs),
         ]
         return "\n".join(parts + [f"--- {name}\n{program.text()[-4000:]}" for name, program in self.programs.items()])
 
@@ -230,24 +245,27 @@ class Stage:
         def noting(old: App, change: Json, *, force: bool = False, **more: Any) -> Deployment:
             made = update(old, change, force=force, **more)
             if "instances" in change:
-                self.changes.append(Change(old.definition.instances, change["instances"], force))
+                self.changes.append(Change(old.definition.id, old.definition.instances, change["instances"], force))
             return made
 
         self.sim.call(lambda: setattr(self._marathon, "update", noting))
 
-    def _pharos(self, name: str, sections: str) -> Program:
+    def pharos(self, name: str, sections: str) -> Program:
+        """Run a Pharos of this configuration."""
         home = self.folder / name
         home.mkdir()
-        api, admin = self._ports[name]
+        api, admin = self.ports[name]
         (home / "pharos.toml").write_text(
             f'state_dir = "{home / "state"}"\ndrain_timeout = "1s"\n'
-            f'[zookeeper]\nhosts = {quoted(self._zookeeper)}\nsession_timeout = "3s"\n'
-            f'[api]\nlisten = ["{HOST}:{api}"]\n[admin]\nlisten = ["{HOST}:{admin}"]\n' + sections
+            + (f'[zookeeper]\nhosts = {quoted(self._zookeeper)}\nsession_timeout = "3s"\n' if self._zookeeper else "")
+            + f'[api]\nlisten = ["{HOST}:{api}"]\n[admin]\nlisten = ["{HOST}:{admin}"]\n'
+            + sections
         )
         command = [sys.executable, "-m", "agent", "run", "-c", str(home / "pharos.toml")]
         return Program(command, home / "log")
 
-    def _is_ready(self, name: str) -> bool:
+    def is_ready(self, name: str) -> bool:
+        """Whether it serves."""
         program = self.programs[name]
         assert program.running.poll() is None, program.text()
         with contextlib.suppress(OSError, ValueError):

@@ -103,6 +103,23 @@ async def test_what_is_set_stays_until_it_is_cleared() -> None:
 
 
 @pytest.mark.asyncio
+async def test_what_another_has_set_since_is_not_taken_back() -> None:
+    memory = Memory()
+    drains, until = Drains(memory.client()), later()
+    await drains.set(APP, ["a"], until)
+    await Drains(memory.client()).set(APP, ["b"], until + 1.0)
+    await drains.clear(APP, until)
+    assert (stored(memory) or {})["tasks"] == ["b"]
+    await drains.clear(APP, until + 1.0)
+    assert stored(memory) is None
+    memory.write(KEY, b"?")
+    await drains.clear(APP, until)
+    assert KEY in memory.values
+    await drains.clear(APP)
+    assert memory.values == {}
+
+
+@pytest.mark.asyncio
 async def test_a_conflict_is_tried_again_and_not_for_ever() -> None:
     memory = Memory()
     client = memory.client()

@@ -107,7 +107,7 @@ async def test_why_a_route_wins() -> None:
         assert (row["action"], row["app"], row["port"]) == ("proxy", "/cart", 10001)
         assert row["servers"][0] == {
             **{"address": "10.1.0.1:31000", "weight": 1, "state": "ejected", "task": "cart.1"},
-            **{"active": 2, "failures": 9},
+            **{"active": 2, "failures": 9, "counted": False},
         }
         assert [each["app"] for each in row["lost"]] == ["/shop"]
         row = (await api.json("/v1/routes/explain?host=nobody.example.com"))[0]

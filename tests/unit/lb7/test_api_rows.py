@@ -78,7 +78,10 @@ def test_states_of_servers() -> None:
         Server("d:1", "d", 1, task="t"),
     )
     told: Servers = {
-        "/x:1": [{"id": "d:1", "state": "ejected", "active": 3, "failures": 5}, {"id": "b:1", "state": "up"}]
+        "/x:1": [
+            {"id": "d:1", "state": "ejected", "active": 3, "failures": 5, "whole": 1},
+            {"id": "b:1", "state": "up"},
+        ]
     }
     rows = servers_of(Cluster("/x:1", "/x", 1, servers), told)
     assert [(row.address, row.state, row.weight, row.active) for row in rows] == [
@@ -89,6 +92,7 @@ def test_states_of_servers() -> None:
     ]
     assert rows[3].task == "t"
     assert rows[3].failures == 5
+    assert [row.counted for row in rows] == [False, False, False, True]
 
 
 def test_the_longest_path_and_what_lost() -> None:

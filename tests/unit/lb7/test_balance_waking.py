@@ -252,6 +252,28 @@ async def test_an_earlier_time_replaces_a_later_one() -> None:
 
 
 @pytest.mark.asyncio
+async def test_many_go_in_batches() -> None:
+    made, log = sleeping(), list[str]()
+    a, *others = come(made, "a" * 200, log)
+    gone = others[-1]
+    made.change(spec(server(1), hold=True), NOW)
+    await quiet()
+    assert len(log) == 1
+    a.answered(NOW)
+    for _ in range(100):  # 64 turns of those who go
+        await asyncio.sleep(0)
+        if len(log) == 65:
+            break
+    made.stop_waiting(gone)
+    assert (len(log), made.waiting, made.held) == (65, 134, 0)
+    async with asyncio.timeout(30):
+        while made.waiting:
+            await asyncio.sleep(0.01)
+    assert len(log) == 199
+    made.close()
+
+
+@pytest.mark.asyncio
 async def test_servers_that_drain_or_fail_checks_are_none_and_are_warm_when_they_are_back() -> None:
     made = Cluster(spec(server(1), server(2), hold=True), Settings(), NOW)
     log: list[str] = []
@@ -304,6 +326,35 @@ async def test_an_app_that_sleeps_no_more(gone: bool) -> None:
         made.change(spec(server(1, draining=True)), NOW)
     await quiet()
     assert (b.refused, made.waiting, made.held, made.hold) == ("no server", 0, 0, False)
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_was_cold_serves_as_any_when_nothing_is_held_any_more() -> None:
+    made, log = sleeping(server(1)), list[str]()
+    a, *_ = come(made, "abc", log)
+    assert (log, made.held) == (["a1"], 2)
+    made.change(spec(server(1), max_requests_per_server=1), NOW)
+    await quiet()
+    assert (log, made.waiting, made.held) == (["a1"], 2, 0), "they wait for room"
+    assert a.server is not None
+    made.end(a.server)
+    await quiet()
+    assert log == ["a1", "b1"]
+
+
+@pytest.mark.asyncio
+async def test_one_whose_pause_began_when_nobody_waited_is_tried_when_it_is_over() -> None:
+    made, log = sleeping(server(1)), list[str]()
+    made.connect_failed(made.servers[0], NOW)
+    made.change(spec(server(1, draining=True), hold=True), NOW)
+    (a,) = come(made, "a", log)
+    a.now = NOW + PAUSE
+    assert (log, made.held) == ([], 1)
+    made.change(spec(server(1), hold=True), NOW)
+    async with asyncio.timeout(30):
+        while not log:
+            await asyncio.sleep(0.01)
+    assert log == ["a1"]
 
 
 @pytest.mark.asyncio

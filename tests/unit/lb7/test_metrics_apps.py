@@ -79,7 +79,7 @@ async def test_figures_of_now() -> None:
     metrics = await apps(totals({}, {WEB: {"active": 5, "waiting": 2, "held": 1}}), {})
     assert values(metrics, "pharos_l7_active_requests") == [(LABELS, 5)]
     assert values(metrics, "pharos_l7_waiting") == [(LABELS, 2)]
-    assert values(metrics, "pharos_l7_held") == [(LABELS, 1)]
+    assert values(metrics, "pharos_l7_held_requests") == [(LABELS, 1)]
 
 
 async def test_what_was_held_and_for_too_long() -> None:

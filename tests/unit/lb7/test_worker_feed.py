@@ -225,10 +225,10 @@ async def test_questions_and_the_end() -> None:
         assert await told.until(0) == [Ask(1, ("a",)), Ask(2, ())]
         wanted.listening.put("a", ("127.0.0.1:0",))
         wanted.assigned = {0: 0}
-        feed.drain()
+        feed.drain(1.5)
         feed.touch([("a", 0)])  # one that drains gets nothing new
         await told.until(0)
-        assert await told.channel.receive() == (Drain(), [])
+        assert await told.channel.receive() == (Drain(1.5), [])
         feed.wake()
         assert await told.until(0) == []
 

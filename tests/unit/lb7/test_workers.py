@@ -106,6 +106,22 @@ async def test_counters_are_totals_of_all_workers() -> None:
         servers = await workers.servers(["/a:1", "/unknown:1"])
         assert [(server["id"], server["requests"]) for server in servers["/a:1"]] == [(f"127.0.0.1:{port}", 20)]
         assert set(servers) == {"/a:1"}
+        assert servers["/a:1"][0]["whole"] == 1
+
+
+@pytest.mark.asyncio
+async def test_it_is_told_where_one_does_not_say_what_its_servers_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lb7.workers.ANSWERS", 0.3)
+    async with backend() as port, opened(ready=table(port)) as workers:
+        before = pids(workers)
+        os.kill(before[0], signal.SIGSTOP)
+        try:
+            servers = await workers.servers(["/a:1"])
+        finally:
+            os.kill(before[0], signal.SIGCONT)
+        assert [server["whole"] for server in servers["/a:1"]] == [0]
+        await until(lambda: workers.ready)
+        assert (await workers.servers(["/a:1"]))["/a:1"][0]["whole"] == 1
 
 
 @pytest.mark.asyncio
@@ -496,6 +512,37 @@ async def test_more_and_fewer_workers() -> None:
         assert {await get(port_of(workers)) for _ in range(40)} == {(200, "hello")}
         assert await client.get() == (200, "hello")
         client.close()
+
+
+@pytest.mark.asyncio
+async def test_workers_that_are_to_end_hear_of_the_servers_that_their_requests_wait_for() -> None:
+    asleep = table()
+    asleep.clusters["/a:1"] = cluster_at(hold=True)
+    async with backend() as port, opened(ready=asleep, workers=3) as workers:
+        clients = [await connect(port_of(workers)) for _ in range(30)]
+        answers = [asyncio.create_task(client.get()) for client in clients]
+        await until(lambda: workers.totals().clusters_now.get("/a:1", {}).get("held") == 30)
+        before = pids(workers)
+        await workers.change(l7_config(workers=1))
+        workers.apply(TableDelta(clusters={"/a:1": cluster_at(port, hold=True)}))
+        assert set(await asyncio.gather(*answers)) == {(200, "hello")}
+        for client in clients:
+            client.close()
+        await until(lambda: not alive(before[1]) and not alive(before[2]))
+
+
+@pytest.mark.asyncio
+async def test_those_who_are_held_get_an_answer_before_the_workers_end() -> None:
+    asleep = table()
+    asleep.clusters["/a:1"] = cluster_at(hold=True)
+    async with opened(ready=asleep) as workers:
+        clients = [await connect(port_of(workers)) for _ in range(10)]
+        answers = [asyncio.create_task(client.get()) for client in clients]
+        await until(lambda: workers.totals().clusters_now.get("/a:1", {}).get("held") == 10)
+        await workers.drain(6)
+        assert {status for status, _ in await asyncio.gather(*answers)} == {503}
+        for client in clients:
+            client.close()
 
 
 @pytest.mark.asyncio

@@ -30,6 +30,7 @@ def app(deployments: tuple[str, ...] = (), group: tuple[tuple[str, ...], ...] = 
 def ended(kept: AppState, change: Underway, outcome: Outcome, now: float = 0.0) -> None:
     kept.change = change
     kept.began(change, WALL + now)
+    change.was_asked = True
     kept.ended(change, outcome, now, WALL + now)
     kept.change = None
 
@@ -54,6 +55,16 @@ def test_what_was_done_is_counted_and_locks_for_a_moment() -> None:
     # Fewer than decided were removed: that number counts.
     ended(kept, Underway(5, 1), Outcome("done", instances=3), 60.0)
     assert kept.history.changes[-1].by == -2
+
+
+def test_what_was_so_already_is_not_counted_again() -> None:
+    kept = state()
+    ended(kept, Underway(2, 5), Outcome("done", instances=5))
+    change = Underway(2, 5)  # the catalog is very late
+    kept.began(change, WALL + 40.0)
+    kept.ended(change, Outcome("done", "there are 5 already", 5), 40.0, WALL + 40.0)
+    assert kept.history.changes == (Change(WALL, 3),)
+    assert kept.instances(2, 41.0) == 5
 
 
 def test_locks() -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
+import pytest
+
+from lb7.autoscale.acting import Go, at_any_time
 from lb7.autoscale.app_state import AppState
 from lb7.autoscale.carrier import ASK_TIME, MOST_ASKED, Carrier
 from lb7.autoscale.decide import Decision
 from lb7.autoscale.history import History
 from lb7.autoscale.outcome import Outcome
 from lb7.autoscale.policy import Metric, Policy
+from lb7.autoscale.scaled_app import ScaledApp
 from lb7.autoscale.state import Record
 from lb7.autoscale.state_store import StateStore
 from mesos_dns.model import App, Key
@@ -115,9 +120,11 @@ def test_marathon_that_never_answers_is_uncertain() -> None:
     run(main())
 
 
-def test_a_fault_of_ours_is_uncertain_too() -> None:
+@pytest.mark.parametrize(("sent", "result"), [(True, "uncertain"), (False, "unreachable")])
+def test_a_fault_of_ours_is_uncertain_if_something_was_sent(sent: bool, result: str) -> None:
     class Broken(Hands):
-        async def scale(self, app: App, before: int, after: int) -> Outcome:
+        async def scale(self, app: App, before: int, after: int, go: Go = at_any_time) -> Outcome:
+            assert not sent or go()
             raise RuntimeError("a fault")
 
     async def main() -> None:
@@ -126,7 +133,7 @@ def test_a_fault_of_ours_is_uncertain_too() -> None:
         await it.store.take_over()
         it.begin(2, 5)
         await until(lambda: it.ended)
-        assert it.results == Counter(uncertain=1)
+        assert it.results == Counter({result: 1})
 
     run(main())
 
@@ -173,7 +180,54 @@ def test_they_end_where_they_are() -> None:
         it.leading = False
         await it.carrier.stop()
         assert (it.ended, it.world.tries, it.world.cleared) == ([], 0, [it.key])
-        assert it.state.intent is not None
+        assert it.state.intent is None, "nothing was asked for: who leads next need not wonder"
+        assert it.state.action is not None
+        assert it.state.action.state == "given-up"
+
+    run(main())
+
+
+def test_instances_that_were_never_started_are_not_given_up_once_they_were_asked_for() -> None:
+    class Unstarted(Hands):
+        async def run(self, app: ScaledApp, before: int, after: int, still: Callable[[], bool], go: Go) -> Outcome:
+            return await self.scale(app.app, before, after, go)
+
+    async def main() -> None:
+        it = Bench(6)
+        it.world.think = 5.0
+        it.carrier = it.carrier_with(Unstarted(it.world, "one"))
+        await it.store.take_over()
+        it.begin(6, 2)
+        await until(lambda: it.world.asked)
+        it.carrier.give_up(it.state, "more load")
+        await until(lambda: it.ended)
+        assert (it.results, it.state.intent) == (Counter(done=1), None)
+
+    run(main())
+
+
+def test_one_that_puts_things_in_order_is_not_cut_off_when_leading_ends() -> None:
+    class Slow(Hands):
+        async def run(self, app: ScaledApp, before: int, after: int, still: Callable[[], bool], go: Go) -> Outcome:
+            try:
+                return await super().run(app, before, after, still, go)
+            finally:
+                await asyncio.sleep(2)
+                put_back.append(app.key)
+
+    put_back: list[Key] = []
+
+    async def main() -> None:
+        it = Bench(6)
+        hands = Slow(it.world, "one")
+        it.carrier = it.carrier_with(hands)
+        await it.store.take_over()
+        it.begin(6, 2)
+        await until(lambda: hands.progress(it.key))
+        it.carrier.give_up(it.state, "more load")
+        await asyncio.sleep(1)
+        await it.carrier.stop()
+        assert put_back == [it.key]
 
     run(main())
 

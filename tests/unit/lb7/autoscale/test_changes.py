@@ -25,6 +25,8 @@ def told(instances: int = 3, **more: object) -> ToldApp:
         (UP, told(5, deployments=("d",)), "done"),
         (UP, told(4), "changed"),
         (UP, told(deployments=("d", "e")), "locked"),
+        (Scale("/web", 3, 2, 2), told(), "changed"),
+        (Scale("/web", 3, 2, 2), told(tasks={"a": "v", "b": "v"}), None),
         (DOWN, told(), None),
         (DOWN, told(1, tasks={"c": "v"}), "done"),
         (DOWN, told(1, deployments=("d",)), "done"),  # being killed now

@@ -46,8 +46,23 @@ def test_edges_together() -> None:
     found = together([one, two], complete=True)
     assert found.active == {"t1": 5, "t2": 2, "t3": 1}
     assert found.draining == {"t1"}
+    assert found.down == {"t3"}
     assert found.complete
     assert not together([one], complete=False).complete
+
+
+def test_what_an_edge_does_not_know_wholly_is_not_complete() -> None:
+    whole = loads_of(routes(server("t1") | {"counted": True}))
+    part = loads_of(routes(server("t1") | {"counted": False}, server("t2") | {"counted": True}))
+    assert together([whole], complete=True).complete
+    assert not together([whole, part], complete=True).complete
+
+
+def test_one_that_is_down_at_an_edge_and_drains_at_others_gets_nothing_new() -> None:
+    one = loads_of(routes(server("t1", 0, "down"), server("t2", 0, "down"), server("t3", 0, "waking")))
+    two = loads_of(routes(server("t1", 0, "draining"), server("t2", 0, "up"), server("t3", 0, "draining")))
+    found = together([one, two], complete=True)
+    assert (found.draining, found.down) == (frozenset(), {"t1"})
 
 
 @pytest.mark.parametrize(

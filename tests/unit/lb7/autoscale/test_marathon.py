@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from lb7.autoscale.changes import Scale
-from lb7.autoscale.marathon import MarathonActor
+from lb7.autoscale.marathon import PARALLEL, MarathonActor
 from lb7.autoscale.marathon_told import ToldApp
 from lb7.autoscale.outcome import Outcome
 from mesos_dns.config import Duration
@@ -110,6 +110,36 @@ async def test_exactly_the_victims_are_killed() -> None:
         stuck(marathon)
         assert (await acting.remove(entity(marathon), 4, [tasks[1]])).result == "locked"
         assert changes(marathon) == ["POST /v2/tasks/delete"]
+
+
+async def test_an_app_that_wakes_does_not_wait_for_others_that_change() -> None:
+    async with Marathons(WEB, app("/asleep", 0)) as marathon:
+        acting = actor_of(marathon)
+        marathon.faults.stall = True
+        slow = [asyncio.create_task(acting.scale(entity(marathon), 3, 4)) for _ in range(2 * PARALLEL)]
+        await until(lambda: marathon.instances.requests.count("GET /v2/apps/web") == PARALLEL)
+        marathon.faults.clear()
+        async with asyncio.timeout(10):
+            assert (await acting.scale(entity(marathon, "/asleep"), 0, 1)).result == "done"
+        assert not any(task.done() for task in slow)
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+
+
+async def test_the_last_word_is_had_when_it_is_sent() -> None:
+    async with Marathons(WEB) as marathon:
+        acting, asked = actor_of(marathon), list[bool]()
+
+        def go() -> bool:
+            asked.append("GET /v2/apps/web" in marathon.instances.requests)
+            return False
+
+        assert (await acting.scale(entity(marathon), 3, 5, go)).result == "changed"
+        assert (await acting.remove(entity(marathon), 3, running(marathon)[:1], go)).result == "changed"
+        assert (asked, changes(marathon)) == ([True, True], [])
+        assert (await acting.scale(entity(marathon), 4, 5, go)).result == "changed"
+        assert len(asked) == 2, "nothing would be sent anyway"
 
 
 @pytest.mark.parametrize("fault", ["unanswered", "mumbled"])

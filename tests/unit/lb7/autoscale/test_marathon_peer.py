@@ -42,6 +42,15 @@ async def test_a_url_that_answered_is_asked_first_and_gets_the_change() -> None:
         assert marathon.instances.all[1].gate.requests == []
 
 
+async def test_another_marathon_that_has_no_such_app_is_passed_over() -> None:
+    async with Marathons() as other, Marathons(app("/web", 3)) as marathon:
+        other.framework.id = "another"
+        async with peer(marathon, *other.instances.urls, *marathon.instances.urls) as found:
+            told = await found.app(entity(marathon))
+            assert told is not None
+            assert told.instances == 3
+
+
 async def test_the_first_failure_is_the_one_that_is_told() -> None:
     async with Marathons(app("/web", 3)) as marathon:
         marathon.faults.unavailable = True

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from lb7.autoscale import term as module
-from lb7.autoscale.policy import Metric, Policy
+from lb7.autoscale.policy import Direction, Metric, Policy
 from lb7.autoscale.state import digest, page_key, shard_of
 from lb7.autoscale.state_store import Deposed
 from lb7.autoscale.term import Term
@@ -57,6 +57,22 @@ def test_it_decides_about_each_in_its_turn_and_at_once_when_woken() -> None:
             term.wake(key)
             await until(lambda: term.is_changing(key), 0.1)
             assert not term.is_changing(("app", "mesos", "marathon-1", "/unknown"))
+
+    run(main())
+
+
+def test_a_removal_that_was_asked_for_is_a_change_that_can_not_be_given_up() -> None:
+    async def main() -> None:
+        world = World()
+        world.think = 5.0
+        key = world.add("/web", 6, Policy(max=9, metrics=POLICY.metrics, down=Direction(window=0.0)))
+        world.load[key] = 320.0
+        decider = world.decider("one")
+        async with leading(decider) as (term, _):
+            await until(lambda: decider.hands.progress(key))
+            assert not term.is_changing(key)
+            await until(lambda: world.asked)
+            assert term.is_changing(key)
 
     run(main())
 
