@@ -138,5 +138,7 @@ async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     try:
         while piece := await response.content.read(CHUNK):
             yield piece
+    except aiohttp.ClientPayloadError:
+        raise EdgeError("closed", "it closed the connection in the middle of an answer") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise EdgeError("connect", reason(error)[:300]) from None

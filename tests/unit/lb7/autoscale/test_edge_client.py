@@ -143,6 +143,22 @@ async def test_what_is_no_answer(answer: web.Response, expected: str) -> None:
         assert len(edge.asked) == 1
 
 
+async def test_an_answer_that_is_cut() -> None:
+    async def cut(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": KIND})
+        await response.prepare(request)
+        await response.write(b"[")
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    async with TellingEdge() as edge, client_of(edge.url) as client:
+        edge.misbehave = cut
+        with pytest.raises(EdgeError, match="closed the connection in the middle") as error:
+            await body_of(client)
+        assert error.value.kind == "closed"
+
+
 async def test_nobody_there() -> None:
     async with client_of("http://127.0.0.1:1") as client:
         with pytest.raises(EdgeError):

@@ -22,6 +22,13 @@ def test_those_of_the_configuration_and_of_the_coordinator() -> None:
     assert known.urls == ["http://a:8123", "https://b:1", "http://c:8123"]
 
 
+def test_who_named_it() -> None:
+    known = KnownEdges(["http://a:1"], heard=False)
+    known.told({"edges/x": entry("http://a:1"), "edges/y": entry("http://b:1")}, 0.0)
+    assert known.urls == ["http://a:1", "http://b:1"]
+    assert [known.is_named(url) for url in known.urls] == [True, False]
+
+
 def test_one_that_vanishes_is_counted_on_for_a_while() -> None:
     known = KnownEdges([], heard=True)
     known.told({"edges/x": entry("http://c")}, 0.0)
