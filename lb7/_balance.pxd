@@ -126,9 +126,8 @@ cdef class Cluster:
     cdef list ready
     cdef list cold                 # while nobody has reached any: those to try; else None
     cdef dict by_cookie
-    cdef object queue, timer, tell_held, next_batch
+    cdef object queue, timer, tell_held
     cdef double timer_at
-    cdef int batch                 # how many of those who wait may go before the next one
     cdef uint64_t random
     cdef retry_budget budget
     cdef cluster_counts told       # of `counts`

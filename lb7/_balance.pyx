@@ -541,14 +541,11 @@ cdef class Cluster:
         """Room at ready servers, now that so many wait."""
         cdef Server server
         cdef int places = 0
-        cdef int left = self.waiting - waiting
         self.waiting = waiting
         if self.hold:
             count_held(self)
         if self.cold is not None:
             return places_to_try(self)
-        if self.hold and self.limit <= 0 and self.ready:
-            return places_of_batch(self, left)
         if self.limit <= 0:
             return waiting if self.ready else 0
         for server in self.ready:

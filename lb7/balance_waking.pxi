@@ -4,13 +4,10 @@
 # there is no other is *cold* until one has taken a connection, and so are all that are there when the last one that did
 # has failed. While there are cold ones alone there is no server, as far as `pick` goes: requests stay in the queue, and
 # one at a time may try each (`probe`), with a pause after each try. An answer, or a connection that lasts for a moment
-# (a proxy in front of the program may take it and end it at once), and all of them go, in batches: a program's backlog is
-# short, and one that overflows costs seconds. Where there is a server that is not cold, the others are as any; one that
-# takes no connection is left alone for a pause.
+# (a proxy in front of the program may take it and end it at once), and all of them go. Where there is a server that is
+# not cold, the others are as any; one that takes no connection is left alone for a pause.
 
 cdef double COLD_PAUSE = 0.5     # seconds from one try of a cold server to the next
-cdef int BATCH = 64              # of those who were held, for each server
-cdef double BATCH_TIME = 0.05    # seconds from one batch to the next
 cdef double WARM_AFTER = 0.1     # seconds that a connection to it is to last, without an answer
 
 
@@ -60,22 +57,6 @@ cdef int places_to_try(Cluster cluster) except -1:
     for server in cluster.cold:
         places += server.paused_until == -INFINITY
     return places
-
-
-cdef int places_of_batch(Cluster cluster, int left) except -1:
-    """How many of those who were held may go to the servers there are, now that so many have left the queue."""
-    cluster.batch -= max(0, left)
-    if cluster.waiting > 0 and cluster.next_batch is None:
-        cluster.batch = BATCH * cluster.ready_count
-        cluster.next_batch = asyncio.get_running_loop().call_later(BATCH_TIME, begin_batch, cluster)
-    return max(0, cluster.batch)
-
-
-def begin_batch(Cluster cluster):
-    """The time of the one before is over."""
-    cluster.next_batch = None
-    if cluster.waiting > 0:
-        cluster.queue.wake()
 
 
 cdef bint took_none(Cluster cluster, Server server, double now) except -1:
@@ -137,13 +118,8 @@ cdef int count_held(Cluster cluster) except -1:
 
 
 cdef int hold_no_more(Cluster cluster) except -1:
-    """Those who are held look anew, in vain where there is no server."""
+    """Those who are held look anew, to find none."""
     cluster.held = 0
-    if cluster.next_batch is not None:
-        cluster.next_batch.cancel()
-        cluster.next_batch = None
     if cluster.ready_count == 0:
         cluster.queue.wake_all()
-    else:
-        cluster.queue.wake()
     return 0

@@ -252,28 +252,6 @@ async def test_an_earlier_time_replaces_a_later_one() -> None:
 
 
 @pytest.mark.asyncio
-async def test_many_go_in_batches() -> None:
-    made, log = sleeping(), list[str]()
-    a, *others = come(made, "a" * 200, log)
-    gone = others[-1]
-    made.change(spec(server(1), hold=True), NOW)
-    await quiet()
-    assert len(log) == 1
-    a.answered(NOW)
-    for _ in range(100):  # 64 turns of those who go
-        await asyncio.sleep(0)
-        if len(log) == 65:
-            break
-    made.stop_waiting(gone)
-    assert (len(log), made.waiting, made.held) == (65, 134, 0)
-    async with asyncio.timeout(30):
-        while made.waiting:
-            await asyncio.sleep(0.01)
-    assert len(log) == 199
-    made.close()
-
-
-@pytest.mark.asyncio
 async def test_servers_that_drain_or_fail_checks_are_none_and_are_warm_when_they_are_back() -> None:
     made = Cluster(spec(server(1), server(2), hold=True), Settings(), NOW)
     log: list[str] = []
