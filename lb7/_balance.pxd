@@ -120,7 +120,7 @@ cdef class Cluster:
     cpdef void stop_waiting(self, object waiter)
 
     # What follows is of this module alone.
-    cdef int workers, default_limit, eject_after, max_held
+    cdef int workers, default_limit, eject_after, max_held, max_waiting
     cdef double eject_time, max_ejected, slow_start, retry_share
     cdef bint panic
     cdef list ready
@@ -128,6 +128,9 @@ cdef class Cluster:
     cdef dict by_cookie
     cdef object queue, timer, tell_held
     cdef double timer_at
+    cdef bint paced                # some who wait were held: they are let go some at a time (balance_waking.pxi)
+    cdef int window, step, waited_then
+    cdef double widen_at
     cdef uint64_t random
     cdef retry_budget budget
     cdef cluster_counts told       # of `counts`

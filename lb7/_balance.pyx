@@ -97,7 +97,7 @@ cdef class Cluster:
         self.servers = []
         self.queue = Waiting(settings.max_waiting, self._places)
         self.tell_held = tell_held
-        self.max_held = settings.max_held
+        self.max_held, self.max_waiting = settings.max_held, settings.max_waiting
         self.max_active = settings.max_requests_per_route
         self.eject_after = settings.eject_after
         self.eject_time = settings.eject_time
@@ -207,6 +207,7 @@ cdef class Cluster:
             server.share = self._share(server, now)
             if server.share != (<Server>self.ready[0]).share:
                 self.uniform = False
+        widen(self, now)
         if self.waiting > 0:
             self.queue.wake()
         return 0
@@ -240,7 +241,7 @@ cdef class Cluster:
         self.seen = now
         if now >= self.recheck:
             self._sort_out(now)
-        if self.waiting > 0 and self.limit > 0 and not self.queue.has_turn:
+        if self.waiting > 0 and (self.limit > 0 or self.paced) and not self.queue.has_turn:
             return None
         if tried is not None and not tried:
             tried = None
@@ -517,7 +518,7 @@ cdef class Cluster:
     cpdef bint wait(self, object waiter, bint again=False):
         cdef bint has_turn = self.queue is not None and self.queue.has_turn
         cdef bint asleep = self.hold and self.ready_count == 0
-        cdef object most = most_held(self, again) if asleep else None
+        cdef object most = most_held(self, again) if asleep else self.max_held + self.max_waiting if self.paced else None
         if self.queue is None or not self.queue.add(waiter, most, again):
             self.counts.overflow += 1
             return False
@@ -542,10 +543,13 @@ cdef class Cluster:
         cdef Server server
         cdef int places = 0
         self.waiting = waiting
+        self.paced = self.paced and waiting > 0
         if self.hold:
             count_held(self)
         if self.cold is not None:
             return places_to_try(self)
+        if self.paced and self.ready_count > 0:
+            return places_in_window(self)
         if self.limit <= 0:
             return waiting if self.ready else 0
         for server in self.ready:

@@ -63,4 +63,4 @@ cdef class TcpServer(Peer):
     cdef Server server
     cdef Stream stream
     cdef Stream dialed               # that is to be connected
-    cdef uint8_t eof, takes_nothing, open
+    cdef uint8_t eof, takes_nothing, open, said

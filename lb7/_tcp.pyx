@@ -450,6 +450,7 @@ cdef class TcpServer(Peer):
 
     cdef int octets(self, bytes data) except -1:
         cdef TcpClient client = self.client
+        self.said = True
         client.last = client.front.now
         client.front.sent += PyBytes_GET_SIZE(data)
         client.cluster.counts.sent += PyBytes_GET_SIZE(data)
@@ -462,6 +463,8 @@ cdef class TcpServer(Peer):
         self.eof = True
         if client.stream is None:
             return False
+        if self.server.cold and not self.said and not client.eof:  # as something in front of a program that is not there yet
+            self.server.cluster.was_reset(self.server, clock())
         if client.eof or not client.stream.half_closes:
             client.stream.close()
             return False

@@ -6,9 +6,16 @@
 # one at a time may try each (`probe`), with a pause after each try. An answer, or a connection that lasts for a moment
 # (a proxy in front of the program may take it and end it at once), and all of them go. Where there is a server that is
 # not cold, the others are as any; one that takes no connection is left alone for a pause.
+#
+# Where there is a server again, those who were held, and who comes behind them, are let go some at a time: a program that
+# has just begun queues few connections, and what is too much for that is lost to it for seconds. The window grows as long
+# as they become fewer too slowly, so that they need not wait for answers that take long.
 
 cdef double COLD_PAUSE = 0.5     # seconds from one try of a cold server to the next
 cdef double WARM_AFTER = 0.1     # seconds that a connection to it is to last, without an answer
+cdef int FIRST_WINDOW = 8        # requests that are let go at first
+cdef double WIDEN_EVERY = 0.5    # seconds in which a quarter of them has to go, or the window grows
+cdef int WIDEST = 1 << 24
 
 
 cdef list without_cold(Cluster cluster, list ready, double now):
@@ -98,8 +105,42 @@ cdef int warms_up(Cluster cluster, Server server, double now) except -1:
 cdef int is_warm(Cluster cluster, Server server, double now) except -1:
     """It has answered."""
     server.cold = False
+    cluster.seen = now
     cluster._sort_out(now)
+    cluster._look_again()
     return 0
+
+
+cdef int widen(Cluster cluster, double now) except -1:
+    """Say how many may be at servers now; says when to look again."""
+    cdef Server server
+    if not cluster.paced or cluster.ready_count == 0:
+        return 0
+    if cluster.step == 0:
+        cluster.step = cluster.window = FIRST_WINDOW
+        for server in cluster.ready:  # what they had before
+            cluster.window += server.active
+    elif now < cluster.widen_at:
+        cluster.recheck = min(cluster.recheck, cluster.widen_at)
+        return 0
+    elif cluster.waiting >= cluster.waited_then - cluster.waited_then // 4:
+        cluster.window = min(cluster.window + cluster.step, WIDEST)
+        cluster.step = min(2 * cluster.step, WIDEST)
+    cluster.waited_then = cluster.waiting
+    cluster.widen_at = now + WIDEN_EVERY
+    cluster.recheck = min(cluster.recheck, cluster.widen_at)
+    return 0
+
+
+cdef int places_in_window(Cluster cluster) except -1:
+    """How many may go now."""
+    cdef Server server
+    cdef int places = cluster.window
+    cdef int room = 0
+    for server in cluster.ready:
+        places -= server.active
+        room += max(0, cluster.limit - server.active)
+    return max(0, min(places, room) if cluster.limit > 0 else places)
 
 
 cdef object most_held(Cluster cluster, bint again):
@@ -112,6 +153,9 @@ cdef int count_held(Cluster cluster) except -1:
     cdef int held = cluster.waiting if cluster.ready_count == 0 else 0
     cdef bint first = held > 0 and cluster.held == 0
     cluster.held = held
+    if held > 0:
+        cluster.paced = True
+        cluster.step = 0
     if first and cluster.tell_held is not None:
         cluster.tell_held(cluster.name)
     return 0

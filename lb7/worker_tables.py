@@ -105,8 +105,10 @@ class Tables:
                 yield
         for name, spec in delta.clusters.items():
             if spec is None and (cluster := self.clusters.pop(name, None)) is not None:
-                cluster.close()
                 self.retiring.append(cluster)
+                for former in self.retiring:  # those of other settings too: requests may wait there for servers
+                    if former.name == name:
+                        former.close()
                 for key in list(self._users.get(name, ())):  # rules that still name it, which they should not
                     self._put_host(key, self.hosts[key])
                 yield

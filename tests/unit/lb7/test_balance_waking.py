@@ -15,6 +15,10 @@ from tests.balanced import NOW, number_of, numbered, pick, server, spec, states
 
 PAUSE = 0.5
 """Seconds from one try of a cold server to the next."""
+WINDOW = 8
+"""Requests that are let go at first when there is a server again."""
+WIDEN = 0.5
+"""Seconds until they may be more."""
 LASTS = 0.1
 """Seconds that a connection to a cold server is to last."""
 
@@ -276,6 +280,73 @@ async def test_a_limit_of_requests_holds_for_those_who_were_held() -> None:
     made.end(b.server)
     await quiet()
     assert log == ["a1", "b1", "c1"]
+
+
+def at_servers(made: Cluster) -> int:
+    return sum(one.active for one in made.servers)
+
+
+@pytest.mark.asyncio
+async def test_those_who_were_held_are_let_go_some_at_a_time() -> None:
+    made, log = sleeping(max_waiting=1), list[str]()
+    requests = come(made, "abcdefghijklmnopqrst", log)
+    made.change(spec(server(1), hold=True), NOW)
+    await quiet()
+    requests[0].answered(NOW)
+    await quiet()
+    assert (at_servers(made), made.waiting, made.held) == (1 + WINDOW, 11, 0)
+    late = come(made, "uv", log)
+    assert (at_servers(made), [request.refused for request in late]) == (1 + WINDOW, ["", ""]), "they are behind these"
+    assert requests[1].server is not None
+    made.end(requests[1].server)
+    await quiet()
+    assert (at_servers(made), log[-1]) == (1 + WINDOW, "j1")
+    grown = []
+    for number in (1, 2, 3, 4):
+        assert made.has_servers(NOW + number * WIDEN)
+        await quiet()
+        grown.append(at_servers(made) - 1)
+    assert grown == [WINDOW, 2 * WINDOW, 2 * WINDOW, 20], "it grows when they became fewer too slowly"
+    assert (made.waiting, "".join(said[0] for said in log)) == (0, "abcdefghijklmnopqrstuv")
+    come(made, "wxyz", log)
+    assert at_servers(made) == 25, "nobody waits any more"
+
+
+@pytest.mark.asyncio
+async def test_the_last_few_are_let_go_too_however_long_the_others_take() -> None:
+    made, log = sleeping(), list[str]()
+    requests = come(made, "abcdefghijk", log)
+    made.change(spec(server(1), hold=True), NOW)
+    await quiet()
+    requests[0].answered(NOW)
+    await quiet()
+    assert made.waiting == 2
+    async with asyncio.timeout(30):
+        while made.waiting:
+            await asyncio.sleep(0.01)
+    assert log[-1] == "k1"
+
+
+@pytest.mark.asyncio
+async def test_they_are_let_go_as_few_at_first_whenever_there_was_no_server() -> None:
+    made, log = sleeping(), list[str]()
+    requests = come(made, "abcdefghijklmnopqrst", log)
+    made.change(spec(server(1), hold=True), NOW)
+    await quiet()
+    requests[0].answered(NOW)
+    await quiet()
+    made.change(spec(server(1, draining=True), hold=True), NOW)
+    assert made.held == 11
+    made.change(spec(server(1, draining=True), server(2), hold=True), NOW)
+    await quiet()
+    made.answered(numbered(made, 2), NOW, 0.01, 200)
+    await quiet()
+    assert numbered(made, 2).active == 1 + WINDOW
+    made.change(spec(server(1, draining=True), server(2)), NOW)
+    for number in (1, 2):
+        assert made.has_servers(NOW + number * WIDEN)
+        await quiet()
+    assert made.waiting == 0, "also when none is to be held any more"
 
 
 @pytest.mark.asyncio

@@ -451,6 +451,41 @@ def test_connections_for_an_app_that_sleeps_are_held() -> None:
     run(story())
 
 
+def test_something_in_front_of_the_program_takes_connections_and_ends_them() -> None:
+    """As a proxy in a container does. One after the other tries, and only who did is lost."""
+
+    async def story() -> None:
+        connections: list[asyncio.StreamWriter] = []
+
+        async def ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connections.append(writer)
+            await reader.read(100)
+            writer.close()
+
+        async def said(edge: int) -> bytes:
+            reader, writer = await asyncio.open_connection(HOST, edge)
+            writer.write(b"early")
+            answer = await reader.read(5)
+            writer.close()
+            return answer
+
+        (port,) = free_ports(1)
+        front = sleeping()
+        async with listening(front) as edge:
+            asking = [asyncio.create_task(said(edge)) for _ in range(6)]
+            await until(lambda: front.cluster.held == 6)
+            proxy = await asyncio.start_server(ends, HOST, port)
+            front.cluster.change(spec(server(port), hold=True), time.monotonic())
+            await until(lambda: len(connections) >= 2)
+            proxy.close()
+            made = await asyncio.start_server(closing(echo), HOST, port)
+            answers = await asyncio.gather(*asking)
+            assert sorted(answers)[2:] == [b"early"] * 4
+            made.close()
+
+    run(story())
+
+
 def test_connections_are_held_for_so_long_and_so_many() -> None:
     async def story() -> None:
         front = sleeping(hold_timeout=0.2, max_held=1)

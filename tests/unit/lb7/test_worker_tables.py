@@ -263,3 +263,24 @@ def test_deltas_one_by_one_are_as_the_table_at_once(deltas: list[TableDelta]) ->
                 assert found(here, host, path, name) == found(there, host, path, name)
     assert here.clusters.keys() == there.clusters.keys()
     assert here._users == there._users
+
+
+def test_a_cluster_that_goes_holds_nothing_that_came_before_other_settings_either() -> None:
+    class Waiter:
+        woken = 0
+
+        def room(self) -> None:
+            self.woken += 1
+
+    async def story() -> None:
+        here, waiter = tables(), Waiter()
+        await here.apply(delta({"a.example": route("a")}, a=cluster_at(name="a", hold=True)), no_pause)
+        before = here.clusters["a"]
+        assert before.admit()
+        assert before.wait(waiter)
+        await here.configure(Settings(retries=0), no_pause)
+        await here.apply(delta({"a.example": None}, a=None), no_pause)
+        await asyncio.sleep(0)
+        assert (waiter.woken, before.hold, before.held) == (1, False, 0)
+
+    asyncio.run(story())
