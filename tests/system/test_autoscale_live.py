@@ -1,6 +1,7 @@
 """An app grows and shrinks with real requests, sleeps and wakes, and those who decide are killed: no request fails.
 
-Against a real ZooKeeper; the simulated Marathon's tasks really serve.
+Against a real ZooKeeper; the simulated Marathon's tasks really serve. Loads lie between what two numbers of instances
+take: at just what two take, it is a matter of chance whether two or three are right.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ NOTHING = (Recommendation(0.0, 0),)
 
 
 def test_it_grows_and_shrinks_sleeps_and_wakes(made: Stage) -> None:
-    made.load.rate = 4 * TARGET
+    made.load.rate = 3.7 * TARGET
     grown = made.until_running(4)
     made.served(40)
     made.load.rate = 1.5 * TARGET
@@ -69,19 +70,19 @@ def test_it_grows_and_shrinks_sleeps_and_wakes(made: Stage) -> None:
 
 
 def test_one_that_decides_is_killed_and_another_goes_on(made: Stage) -> None:
-    made.load.rate = 2 * TARGET
+    made.load.rate = 1.8 * TARGET
     made.until_running(2)
     first = made.leader()
     assert first
     known = len(made.changes)
-    made.load.rate = 5 * TARGET
+    made.load.rate = 4.7 * TARGET
     until(lambda: len(made.changes) > known, "the first change", made.told, LIMIT)
     made.programs[first].kill()
     killed = time.monotonic()
     other = {"one": "two", "two": "one"}[first]
     until(lambda: made.leader() == other, "another decides", made.told, LIMIT)
     taken_over = time.monotonic() - killed
-    made.load.rate = 6 * TARGET
+    made.load.rate = 5.7 * TARGET
     made.until_running(6)
     made.served(60)
     # Each change began where the one before it had led: none was made twice.
@@ -95,11 +96,11 @@ def test_one_that_decides_is_killed_and_another_goes_on(made: Stage) -> None:
 
 
 def test_operators_pause_and_scale(made: Stage) -> None:
-    made.load.rate = 2 * TARGET
+    made.load.rate = 1.8 * TARGET
     made.until_running(2)
     assert _pharos(made, "scale", APP, "pause")[0] == 0
     until(lambda: _row(made)["paused"], "it is paused", made.told, LIMIT)
-    made.load.rate = 5 * TARGET
+    made.load.rate = 4.7 * TARGET
     until(lambda: _row(made)["decision"]["reason"] == "paused", "it would grow", made.told, LIMIT)
     assert made.running() == 2
     assert _pharos(made, "scale", APP, "3", "--wait")[0] == 0
@@ -113,7 +114,7 @@ def test_operators_pause_and_scale(made: Stage) -> None:
 
 
 def test_other_resources_without_a_failed_request(made: Stage) -> None:
-    made.load.rate = 2 * TARGET
+    made.load.rate = 1.8 * TARGET
     made.until_running(2)
     until(lambda: not made.deployments(), "no deployment", made.told, LIMIT)
     before = made.marathon(lambda marathon: set(marathon.apps[APP].instances))
