@@ -82,7 +82,7 @@ def test_one_that_decides_is_killed_and_another_goes_on(made: Stage) -> None:
     other = {"one": "two", "two": "one"}[first]
     until(lambda: made.leader() == other, "another decides", made.told, LIMIT)
     taken_over = time.monotonic() - killed
-    made.load.rate = 5.7 * TARGET
+    made.load.rate = 6 * TARGET
     made.until_running(6)
     made.served(60)
     # Each change began where the one before it had led: none was made twice.

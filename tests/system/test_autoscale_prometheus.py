@@ -93,8 +93,8 @@ def test_numbers_count_and_nothing_else(made: Made) -> None:
 
 def test_requests_that_pharos_itself_counted(made: Made) -> None:
     made.create_own()
-    load = made.pharos.load_of("own.example.test", 3.6 * TARGET)
-    made.pharos.until_running(4, app="/own")
+    load = made.pharos.load_of("own.example.test", 4.4 * TARGET)
+    until(lambda: made.pharos.running("/own") >= 4, "it grows", made.pharos.told, LIMIT)
     load.rate = 0.5 * TARGET
     made.pharos.until_running(1, app="/own")
     assert set(load.statuses) == {200}, load.failures
