@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.demo.agent_statistics import AgentStatistics
 from agent.demo.marathon_deployments import DeployingMarathon
-from tests.system.autoscale_stage import HOST, LIMIT, Load, Stage
+from tests.system.autoscale_stage import HOST, LIMIT, Stage
 from tests.system.resolver_lab import until
 from tests.system.simulated import Simulated, simulated
 
@@ -28,7 +28,6 @@ class Alone(Stage):
             self.ports["one"] = (api, self.ports["one"][1])
         self.agents = AgentStatistics(sim.cluster)
         self._autoscale = autoscale
-        self._loads: list[Load] = []
 
     def start(self) -> None:
         """Run it, until it decides and serves."""
@@ -43,18 +42,8 @@ class Alone(Stage):
         until(lambda: self.is_ready("one"), "it is ready", program.text, LIMIT)
         until(self.leader, "it decides", self.told, LIMIT)
 
-    def load_of(self, vhost: str, rate: float, port: int = 0) -> Load:
-        """A load of its own for a host name, to the edge's HTTP or a service port, until the end of the stage."""
-        load = Load(port or self.port, vhost=vhost)
-        load.rate = rate
-        load.start()
-        self._loads.append(load)
-        return load
-
     def stop(self) -> None:
         """End all of it."""
-        for load in self._loads:
-            load.finish()
         super().stop()
         self.sim.wait(self.agents.close())
 

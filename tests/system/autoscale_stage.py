@@ -136,11 +136,12 @@ class Stage:
         self.folder, self.sim = folder, sim
         self.changes: list[Change] = []
         self._marathon = marathon
-        self._zookeeper = zookeeper
+        self.zookeeper = zookeeper
         self.port, *ports = free_ports(7)
         self.ports = {name: (ports[2 * n], ports[2 * n + 1]) for n, name in enumerate(("one", "two", "edge"))}
         self.programs: dict[str, Program] = {}
         self.load = Load(self.port)
+        self._loads: list[Load] = []
         self._note_changes()
 
     def start(self) -> None:
@@ -160,9 +161,18 @@ class Stage:
         for name, program in self.programs.items():
             until(lambda name=name: self.is_ready(name), f"{name} is ready", program.text, LIMIT)  # type: ignore[misc]
 
+    def load_of(self, vhost: str, rate: float, port: int = 0) -> Load:
+        """A load of its own for a host name, to the edge's HTTP or a service port, until the end of the stage."""
+        load = Load(port or self.port, vhost=vhost)
+        load.rate = rate
+        load.start()
+        self._loads.append(load)
+        return load
+
     def stop(self) -> None:
         """End all of it."""
-        self.load.finish()
+        for load in (self.load, *self._loads):
+            load.finish()
         for program in self.programs.values():
             program.end()
 
@@ -257,7 +267,7 @@ class Stage:
         api, admin = self.ports[name]
         (home / "pharos.toml").write_text(
             f'state_dir = "{home / "state"}"\ndrain_timeout = "1s"\n'
-            + (f'[zookeeper]\nhosts = {quoted(self._zookeeper)}\nsession_timeout = "3s"\n' if self._zookeeper else "")
+            + (f'[zookeeper]\nhosts = {quoted(self.zookeeper)}\nsession_timeout = "3s"\n' if self.zookeeper else "")
             + f'[api]\nlisten = ["{HOST}:{api}"]\n[admin]\nlisten = ["{HOST}:{admin}"]\n'
             + sections
         )

@@ -57,6 +57,14 @@ class Made:
         self.pharos.create(instances, f"/{name}", **POLICY, **asked)
         return f"/{name}"
 
+    def create_own(self) -> None:
+        """One that is scaled by the requests that Pharos' edge counts, as Prometheus has them."""
+        # Twelve scrapes: what an edge's workers counted is told once a second.
+        query = 'sum(rate(pharos_l7_requests_total{app="/own"}[6s]))'
+        routed = {"HAPROXY_GROUP": "external", "HAPROXY_0_VHOST": "own.example.test"}
+        asked = {"PHAROS_SCALE_PROMETHEUS_rate": query, "PHAROS_SCALE_TARGET_rate": str(TARGET)}
+        self.pharos.create(1, "/own", **POLICY, **routed, **asked)
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
@@ -84,13 +92,9 @@ def test_numbers_count_and_nothing_else(made: Made) -> None:
 
 
 def test_requests_that_pharos_itself_counted(made: Made) -> None:
-    # Twelve scrapes: what an edge's workers counted is told once a second.
-    query = 'sum(rate(pharos_l7_requests_total{app="/own"}[6s]))'
-    vhost = {"HAPROXY_GROUP": "external", "HAPROXY_0_VHOST": "own.example.test"}
-    asked = {"PHAROS_SCALE_PROMETHEUS_rate": query, "PHAROS_SCALE_TARGET_rate": str(TARGET)}
-    made.pharos.create(1, "/own", **POLICY, **vhost, **asked)
-    load = made.pharos.load_of("own.example.test", 3.6 * TARGET)
-    made.pharos.until_running(4, app="/own")
+    made.create_own()
+    load = made.pharos.load_of("own.example.test", 4.4 * TARGET)
+    until(lambda: made.pharos.running("/own") >= 4, "it grows", made.pharos.told, LIMIT)
     load.rate = 0.5 * TARGET
     made.pharos.until_running(1, app="/own")
     assert set(load.statuses) == {200}, load.failures
