@@ -44,7 +44,7 @@ NOT_BASE_UNITS = {
 # Who installs and builds Pharos says from where; our files never do. These name no source of packages.
 URL = re.compile(r"\b[a-z][a-z0-9+]*://(?P<host>[^/\s\"'`)>:]*)")
 HARMLESS_HOSTS = re.compile(
-    r"localhost|pharos|(127|10)(\.[0-9]+){3}|(.+\.)?example(\.(com|net|org))?|www\.w3\.org|www\.rfc-editor\.org|prometheus\.io"
+    r"localhost|pharos|edge|(127|10)(\.[0-9]+){3}|(.+\.)?example(\.(com|net|org))?|www\.w3\.org|www\.rfc-editor\.org|prometheus\.io"
 )
 
 

@@ -148,7 +148,13 @@ def test_edge_follows_the_server_and_is_published() -> None:
 
 def test_configuration_fits_the_compose_file() -> None:
     config = load(DOCKER / "pharos.toml")
-    assert not list(advice(config))
+    assert [str(each) for each in advice(config)] == [
+        "autoscale: without [zookeeper] this process alone decides: no other may have [autoscale]"
+    ]
+    edge = load(DOCKER / "edge.toml").api
+    assert config.autoscale is not None
+    assert edge is not None
+    assert config.autoscale.edges == (f"http://edge:{edge.listen[0].rpartition(':')[2]}",)
     assert config.mesos is not None
     assert config.dns is not None
     assert config.api is not None
