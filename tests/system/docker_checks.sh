@@ -251,7 +251,7 @@ check_prometheus() {
     check "Prometheus: server, node and edge are up" until_true 30 says "$prometheus/api/v1/targets" \
         '[t["health"] for t in d["data"]["activeTargets"]] == ["up", "up", "up"]'
     check "Prometheus: the sources are connected" until_true 20 metric "pharos_source_connected" \
-        'sorted((x["metric"]["source"], x["value"][1]) for x in r) == [("marathon", "1"), ("mesos", "1"), ("relay", "1"), ("relay", "1")]'
+        'sorted((x["metric"]["source"], x["value"][1]) for x in r) == [("draining", "1"), ("marathon", "1"), ("mesos", "1"), ("relay", "1"), ("relay", "1")]'
     check "Prometheus: every alert rule evaluates" until_true 30 says "$prometheus/api/v1/rules" \
         'all(x["health"] == "ok" for g in d["data"]["groups"] for x in g["rules"])'
     check "Prometheus: no alert" says "$prometheus/api/v1/alerts" 'd["data"]["alerts"] == []'

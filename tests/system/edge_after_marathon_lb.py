@@ -228,6 +228,7 @@ def _plain(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for server in row["servers"]:
             server["state"] = "draining" if server["state"] == "draining" else ""
             server["active"] = server["failures"] = 0
+            server["counted"] = False
         row["servers"].sort(key=lambda server: server["address"])
     return sorted(found, key=lambda row: json.dumps(row, sort_keys=True))
 
