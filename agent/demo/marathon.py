@@ -173,9 +173,14 @@ class Marathon:
         app.starting += 1
         try:
             await self._until_launched(app.definition.id)
+            started, app = app, self.apps.get(app.definition.id, app)
+            if app is not started and len(app.instances) >= app.definition.instances:
+                return  # it was scaled down meanwhile
             task = await self._launch(app, self.pick_agent())
         finally:
-            app.starting -= 1
+            app = self.apps.get(app.definition.id, app)  # an update has taken over the number
+            app.starting = max(0, app.starting - 1)
+            self._wake()
         instance = app.instances[task.id]
         for state in ("TASK_STARTING", "TASK_RUNNING"):
             await asyncio.sleep(self.pace)

@@ -185,8 +185,9 @@ class Stage:
         raw: Json = {"id": app, "cmd": "serve", "cpus": 0.1, "mem": 32, "instances": instances}
         ports = [{"name": "http", "labels": {}, "port": free_ports(1)[0]}]
         labels = (LABELS if app == APP else {}) | labels
-        self.marathon(lambda marathon: marathon.create({**raw, "labels": labels, "portDefinitions": ports}))
-        until(lambda: self.running(app) == instances and not self.deployments(), "the app runs", self.told, LIMIT)
+        made = self.marathon(lambda marathon: marathon.create({**raw, "labels": labels, "portDefinitions": ports}))
+        # By then it may have been scaled already.
+        until(lambda: self.marathon(lambda _: made.done.is_set()), f"{app} runs", self.told, LIMIT)
 
     def running(self, app: str = APP) -> int:
         """Tasks of the app that run."""

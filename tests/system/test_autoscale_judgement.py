@@ -72,7 +72,7 @@ def test_a_deployment_that_is_under_way_is_waited_for(made: Alone) -> None:
 
 
 def test_marathon_waits_itself_and_is_not_asked_for_more(made: Alone) -> None:
-    app = create(made, "queued", 2)
+    app = create(made, "queued", 2, PHAROS_SCALE_MIN="2")
     hold_back(made, app, DELAY)
     made.marathon(
         lambda marathon: marathon.cluster.update(next(iter(marathon.apps[app].instances.values())).task, "TASK_FAILED")

@@ -115,6 +115,24 @@ async def test_a_task_that_dies_meanwhile_is_made_up_for(marathon: DeployingMara
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("smaller", [1, 2])
+async def test_an_instance_that_is_held_back_counts_once_when_the_app_is_scaled_meanwhile(
+    marathon: DeployingMarathon, smaller: int
+) -> None:
+    await created(marathon, instances=2)
+    marathon.hold_back("/web", 0.3)
+    victim = next(iter(marathon.apps["/web"].instances.values())).task
+    marathon.cluster.update(victim, "TASK_FAILED")
+    async with asyncio.timeout(30):
+        while not marathon.apps["/web"].starting:
+            await asyncio.sleep(0)
+    await done(marathon.update(marathon.apps["/web"], {"instances": smaller}))
+    await done(marathon.update(marathon.apps["/web"], {"instances": 4}))
+    app = marathon.apps["/web"]
+    assert (len(app.instances), app.starting) == (4, 0)
+
+
+@pytest.mark.asyncio
 async def test_without_agents_the_app_waits(marathon: DeployingMarathon) -> None:
     for agent in tuple(marathon.cluster.agents.values()):
         marathon.cluster.remove_agent(agent)
