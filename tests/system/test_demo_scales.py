@@ -41,5 +41,5 @@ def test_its_app_grows_shrinks_sleeps_and_wakes() -> None:
     assert process.returncode == 0, text
     assert changes[-1] == (0, 1), text
     assert max(after for _, after in changes) >= 3, text
-    assert (1, 0) in changes, text
+    assert any(before > after > 0 for before, after in changes), text
     assert '"level"' not in text, text
