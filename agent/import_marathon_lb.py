@@ -14,7 +14,7 @@ import os.path
 import re
 from collections.abc import Sequence
 
-from agent.config import ConfigError, load_text
+from agent.config import ConfigError
 from agent.marathon_lb_flags import WITHOUT_EQUIVALENT, parse_flags
 from agent.toml_lines import Imported, TomlLines, put_login
 from mesos_dns.toml_tables import Problem
@@ -54,12 +54,7 @@ def convert(words: Sequence[str]) -> Imported:
     _http(out)
     _log(out, args)
     _left_out(out, args, variables, mode)
-    text = out.text()
-    try:
-        load_text(text, NAME)
-    except ConfigError as error:
-        raise ConfigError(NAME, [out.as_given(problem) for problem in error.problems]) from error
-    return Imported(text, tuple(warnings))
+    return out.imported(NAME)
 
 
 def _apart(words: Sequence[str]) -> tuple[dict[str, str], str, list[str]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from agent.config import ConfigError, load_text
+from agent.config import ConfigError
 from agent.marathon_lb_autoscale_flags import (
     COOLDOWN,
     INTERVAL,
@@ -55,12 +55,7 @@ def convert(words: Sequence[str]) -> Imported:
     _autoscale(out, args, apps)
     for app in apps:
         _policy(out, args, app)
-    text = out.text()
-    try:
-        load_text(text, NAME)
-    except ConfigError as error:
-        raise ConfigError(NAME, [out.as_given(problem) for problem in error.problems]) from error
-    return Imported(text, tuple(warnings))
+    return out.imported(NAME)
 
 
 def _marathon(out: TomlLines, args: argparse.Namespace) -> None:

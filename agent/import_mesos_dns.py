@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.config import ConfigError, load_text
+from agent.config import ConfigError
 from agent.config import read as read_file
 from agent.mesos_dns_json import DEFAULTS, read
 from agent.toml_lines import Imported, TomlLines
@@ -44,12 +44,7 @@ def convert(raw: bytes, name: str, nameservers: Callable[[], Sequence[str]] | No
     _mesos(writer)
     _dns(writer, nameservers or system_nameservers)
     _api(writer)
-    toml = writer.text()
-    try:
-        load_text(toml, name)
-    except ConfigError as error:
-        raise ConfigError(name, [writer.as_given(problem) for problem in error.problems]) from error
-    return Imported(toml, tuple(warnings))
+    return writer.imported(name)
 
 
 def system_nameservers(path: Path = Path("/etc/resolv.conf")) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from agent.config import ConfigError, load_text
 from mesos_dns.toml_tables import Problem, TomlError
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -52,6 +53,15 @@ class TomlLines:
 
     def text(self) -> str:
         return "\n".join(self._lines) + "\n"
+
+    def imported(self, name: str) -> Imported:
+        """What is printed, which loads as a configuration. Raises ConfigError by the keys of the other product, `name`."""
+        text = self.text()
+        try:
+            load_text(text, name)
+        except ConfigError as error:
+            raise ConfigError(name, [self.as_given(problem) for problem in error.problems]) from error
+        return Imported(text, tuple(self.warnings))
 
     def as_given(self, problem: Problem) -> Problem:
         """A problem of the TOML under the key of the other product that caused it."""
