@@ -284,7 +284,7 @@ class RouteView:
     def _set_overlay(self, key: Key, overlay: HealthOverlay | None) -> None:
         old = self._overlays.pop(key, None)
         if old is not None:
-            app = _app_key(old)
+            app = old.app_key
             tasks = self._tasks[app]
             del tasks[old.task_id]
             if not tasks:
@@ -294,7 +294,7 @@ class RouteView:
             self._mesos.forget(key)
             return
         self._overlays[key] = overlay
-        app = _app_key(overlay)
+        app = overlay.app_key
         self._tasks.setdefault(app, {})[overlay.task_id] = overlay
         self._mark_app(app)
 
@@ -306,7 +306,7 @@ class RouteView:
     def _mark_overlay(self, key: Key) -> None:
         overlay = self._overlays.get(key)
         if overlay is not None:
-            self._mark_app(_app_key(overlay))
+            self._mark_app(overlay.app_key)
 
     def _mark_app(self, key: Key) -> None:
         unit = self._units.get(key)
@@ -525,7 +525,3 @@ class RouteView:
 def _unsuspended(spec: PortSpec) -> PortSpec:
     """A port of an app that may sleep: another app does not get what is its own meanwhile."""
     return structs.replace(spec, rank=(False, *spec.rank[1:]))
-
-
-def _app_key(overlay: HealthOverlay) -> Key:
-    return ("app", overlay.cluster, overlay.framework_id, overlay.app)

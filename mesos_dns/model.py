@@ -244,6 +244,11 @@ class HealthOverlay(msgspec.Struct, frozen=True, gc=False):
         """("health", cluster, framework id, task id)."""
         return ("health", self.cluster, self.framework_id, self.task_id)
 
+    @property
+    def app_key(self) -> Key:
+        """The key of the task's app."""
+        return ("app", self.cluster, self.framework_id, self.app)
+
 
 class VipAddress(msgspec.Struct, frozen=True, gc=False):
     """The virtual addresses that were allocated to a VIP's name ("web.marathon"); "" where there is none (yet)."""

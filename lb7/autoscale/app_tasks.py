@@ -77,20 +77,20 @@ class AppTasks:
         """Put an overlay in the place of the one that is there; whether there is one now."""
         old = self._overlays.pop(key, None)
         if old is not None:
-            tasks = self._of[app_of(old)]
+            tasks = self._of[old.app_key]
             del tasks[old.task_id]
             if not tasks:
-                del self._of[app_of(old)]
+                del self._of[old.app_key]
         if overlay is None:
             self._mesos.forget(key)
             return False
         self._overlays[key] = overlay
-        self._of.setdefault(app_of(overlay), {})[overlay.task_id] = overlay
+        self._of.setdefault(overlay.app_key, {})[overlay.task_id] = overlay
         return True
 
     def _settle(self, overlay: HealthOverlay) -> Iterator[Key]:
         """Read one of them; its app, where that is kept."""
-        app = app_of(overlay)
+        app = overlay.app_key
         kept = self._kept.get(app)
         if kept is None:
             return
@@ -113,8 +113,3 @@ class AppTasks:
             ready=self._mesos.serves(overlay, self._filtered),
             started=overlay.started,
         )
-
-
-def app_of(overlay: HealthOverlay) -> Key:
-    """The key of a task's app."""
-    return ("app", overlay.cluster, overlay.framework_id, overlay.app)

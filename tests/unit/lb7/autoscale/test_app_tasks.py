@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from lb7.autoscale.app_tasks import AppTasks, app_of
+from lb7.autoscale.app_tasks import AppTasks
 from lb7.autoscale.scaled_app import AppTask
 from mesos_dns.model import Framework, Health, HealthOverlay, Task
 
@@ -108,7 +108,7 @@ def test_one_that_goes_or_is_of_another_app() -> None:
     assert [task.id for task in tasks.of(APP)] == ["t2"]
     assert list(tasks.take(("health", "mesos", "F", "t2"), None)) == [APP]
     assert tasks.of(APP) == ()
-    assert app_of(moved) == ("app", "mesos", "F", "/other")
+    assert moved.app_key == ("app", "mesos", "F", "/other")
 
 
 def test_of_apps_that_are_not_kept_nothing_is_told() -> None:
