@@ -76,12 +76,8 @@ class Scale(msgspec.Struct, frozen=True):
 
     def verdict(self, told: ToldApp) -> Outcome | None:
         """See Change."""
-        if self.happened(told):
-            return Outcome("done", f"there are {self.after} already", told.instances, _under_way(told))
-        if told.deployments:
-            return locked(told)
-        if told.instances != self.before:
-            return Outcome("changed", f"there are {told.instances} instances, not {self.before}", told.instances)
+        if found := _sized(self, told):
+            return found
         if self.started is not None and len(told.tasks) > self.started:
             return Outcome("changed", f"there are {len(told.tasks)} tasks, not {self.started}", told.instances)
         return None
@@ -113,12 +109,8 @@ class Remove(msgspec.Struct, frozen=True):
 
     def verdict(self, told: ToldApp) -> Outcome | None:
         """See Change. One that is gone or being killed is not replaced by another: that is decided anew."""
-        if self.happened(told):
-            return Outcome("done", f"there are {self.after} already", told.instances, _under_way(told))
-        if told.deployments:
-            return locked(told)
-        if told.instances != self.before:
-            return Outcome("changed", f"there are {told.instances} instances, not {self.before}", told.instances)
+        if found := _sized(self, told):
+            return found
         missing = [name for name in self.victims if name not in told.tasks]
         if missing or not self.victims or self.after < 0:
             return Outcome("changed", f"{len(missing)} of {len(self.victims)} tasks are gone", told.instances)
@@ -176,3 +168,14 @@ class Resize(msgspec.Struct, frozen=True):
 
 def _put(app_id: str, body: dict[str, Any]) -> Request:
     return Request("PUT", app_path(app_id), msgspec.json.encode(body))
+
+
+def _sized(change: Scale | Remove, told: ToldApp) -> Outcome | None:
+    """What keeps the number of instances from being changed, whoever goes; None: nothing."""
+    if change.happened(told):
+        return Outcome("done", f"there are {change.after} already", told.instances, _under_way(told))
+    if told.deployments:
+        return locked(told)
+    if told.instances != change.before:
+        return Outcome("changed", f"there are {told.instances} instances, not {change.before}", told.instances)
+    return None
