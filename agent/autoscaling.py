@@ -145,8 +145,9 @@ class Autoscaling:
         def urls(framework_id: str) -> Sequence[str]:
             if marathon.urls:
                 return marathon.urls
-            frameworks = (each for each in self._catalog.entities("framework") if isinstance(each, Framework))
-            return marathons_among(frameworks, marathon.frameworks).get(framework_id, ())
+            found = self._catalog.get(("framework", marathon.cluster, framework_id))
+            among = [found] if isinstance(found, Framework) else []
+            return marathons_among(among, marathon.frameworks).get(framework_id, ())
 
         actor = MarathonActor(marathon, urls, hosts)
         shrink = Shrink(actor, demand, Drains(coordinator), float(section.drain_timeout))
