@@ -55,7 +55,7 @@ class TomlLines:
         return "\n".join(self._lines) + "\n"
 
     def imported(self, name: str) -> Imported:
-        """What is printed, which loads as a configuration. Raises ConfigError by the keys of the other product, `name`."""
+        """What is printed; it loads as a configuration. Raises ConfigError by the keys of the other product, `name`."""
         text = self.text()
         try:
             load_text(text, name)
